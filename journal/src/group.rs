@@ -1,0 +1,215 @@
+//! The group: one thread that gathers what many submit, syncs once, and tells each.
+//!
+//! In: batches with a word for whoever waits. Out: the synced batches, in the order of their positions.
+//! Promise: nobody is told before its batch is on disk; who was told of a failure may submit again.
+//!
+//! While one sync runs, everything submitted gathers into the next block, so a slow disk makes larger
+//! blocks rather than a longer queue.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crate::{Batch, Error, Journal, Position, Synced};
+
+/// Bytes that may wait for one sync; beyond it submitters should wait (see [`Group::has_room`]). With a
+/// block being written beside it, the journal holds about twice this, plus one batch of each submitter.
+pub const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// How long the thread waits before it tries a full disk again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Told once its batch is synced, with the position of its first record.
+pub type Told = Box<dyn FnOnce(Result<Position, Error>) + Send>;
+
+/// A handle of the thread that writes the journal; clones submit to the same one.
+#[derive(Clone)]
+pub struct Group {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Something to do, for the thread.
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<(Batch, Told)>,
+    waiting_bytes: usize,
+    truncate_through: Option<Position>,
+    closed: bool,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    /// Starts the thread. It hands every synced block to `out`, which may block: that is how a slow
+    /// acceptance holds back acknowledgements. It ends when closed and empty, or when `out` says `false`.
+    pub fn start(
+        journal: Journal,
+        out: impl FnMut(Synced) -> bool + Send + 'static,
+    ) -> std::io::Result<(Group, JoinHandle<Result<(), Error>>)> {
+        let shared = Shared { state: Mutex::default(), work: Condvar::new() };
+        let group = Group { shared: Arc::new(shared) };
+        let shared = group.shared.clone();
+        let thread =
+            std::thread::Builder::new().name("journal".into()).spawn(move || run(&shared, journal, out))?;
+        Ok((group, thread))
+    }
+
+    /// Whether a submission would be taken now; an asynchronous caller waits and asks again.
+    pub fn has_room(&self) -> bool {
+        let state = self.shared.lock();
+        state.waiting_bytes < WAITING_BYTES_MAX || state.closed
+    }
+
+    /// Hands in records; `told` is called from the journal's thread, or at once where it is closed.
+    pub fn submit(&self, batch: Batch, told: Told) {
+        if batch.is_empty() {
+            return;
+        }
+        let mut state = self.shared.lock();
+        if state.closed {
+            drop(state);
+            return told(Err(Error::Closed));
+        }
+        state.waiting_bytes += batch.bytes();
+        state.waiting.push_back((batch, told));
+        self.shared.work.notify_one();
+    }
+
+    /// Hands in records and waits until they are on disk.
+    pub fn append(&self, batch: Batch) -> Result<Position, Error> {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        self.submit(batch, Box::new(move |result| drop(sender.send(result))));
+        receiver.recv().unwrap_or(Err(Error::Closed))
+    }
+
+    /// Lets the journal delete what lies at or before a position.
+    pub fn truncate(&self, through: Position) {
+        let mut state = self.shared.lock();
+        state.truncate_through = state.truncate_through.max(Some(through));
+        self.shared.work.notify_one();
+    }
+
+    /// Takes nothing more; what waits is still synced, then the thread ends.
+    pub fn close(&self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_one();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the thread does next.
+enum Work {
+    Append(Vec<(Batch, Told)>),
+    Truncate(Position),
+    End,
+}
+
+fn run(
+    shared: &Shared,
+    mut journal: Journal,
+    mut out: impl FnMut(Synced) -> bool,
+) -> Result<(), Error> {
+    loop {
+        match next(shared) {
+            Work::End => return Ok(()),
+            Work::Truncate(through) => {
+                // Space comes back later if it does not now; nothing is lost by keeping a segment.
+                if let Err(Error::Poisoned) = journal.truncate(through) {
+                    return fail(shared, Error::Poisoned);
+                }
+            }
+            Work::Append(waiting) => {
+                let Some(synced) = append(shared, &mut journal, waiting)? else { continue };
+                if !out(synced) {
+                    return fail(shared, Error::Closed);
+                }
+            }
+        }
+    }
+}
+
+fn next(shared: &Shared) -> Work {
+    let mut state = shared.lock();
+    loop {
+        if !state.waiting.is_empty() {
+            state.waiting_bytes = 0;
+            return Work::Append(std::mem::take(&mut state.waiting).into());
+        }
+        if let Some(through) = state.truncate_through.take() {
+            return Work::Truncate(through);
+        }
+        if state.closed {
+            return Work::End;
+        }
+        state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+/// One block of all that waited; whoever submitted is told.
+fn append(
+    shared: &Shared,
+    journal: &mut Journal,
+    waiting: Vec<(Batch, Told)>,
+) -> Result<Option<Synced>, Error> {
+    let mut block = Batch::default();
+    waiting.iter().for_each(|(batch, _)| block.append(batch));
+    match append_patiently(shared, journal, &block) {
+        Ok(first) => {
+            let mut position = first;
+            for (batch, told) in waiting {
+                told(Ok(position));
+                position += batch.len() as u64;
+            }
+            Ok(Some(Synced { first, batch: block }))
+        }
+        Err(error) => {
+            waiting.into_iter().for_each(|(_, told)| told(Err(again(&error))));
+            fail(shared, error).map(|()| None)
+        }
+    }
+}
+
+/// A full disk is waited for: nobody is told, so nobody is acknowledged, until there is room again.
+fn append_patiently(shared: &Shared, journal: &mut Journal, block: &Batch) -> Result<Position, Error> {
+    loop {
+        match journal.append(block) {
+            Err(Error::Disk { .. }) if !shared.lock().closed => std::thread::sleep(RETRY),
+            result => return result,
+        }
+    }
+}
+
+/// Ends the thread; everybody who still waits is told.
+fn fail(shared: &Shared, error: Error) -> Result<(), Error> {
+    let mut state = shared.lock();
+    state.closed = true;
+    for (_, told) in std::mem::take(&mut state.waiting) {
+        told(Err(again(&error)));
+    }
+    Err(error)
+}
+
+/// The same error for one more listener.
+fn again(error: &Error) -> Error {
+    match error {
+        Error::Closed => Error::Closed,
+        _ => Error::Poisoned,
+    }
+}

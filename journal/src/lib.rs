@@ -1,0 +1,88 @@
+//! The journal: every payload is on disk here before anybody is told that it arrived.
+//!
+//! ```text
+//! submit ─▶ group ─▶ block ─▶ segment file ─▶ fdatasync ─▶ the submitter is told, and so is acceptance
+//! ```
+//!
+//! - [`record`] - one payload: whose, from which topic, when
+//! - [`block`] - the records of one sync, under one checksum
+//! - [`segment`] - a file of blocks
+//! - [`log`] - the segments of a folder: open, append, replay, truncate
+//! - [`group`] - the thread that gathers what many submit, syncs once, and tells each
+//!
+//! A position is the number of a record, from 1; it is 64 bits and never starts again, as an empty
+//! segment's header still says which position comes next.
+//!
+//! Since a block is synced before the next is written, damage is told apart exactly: a bad block with
+//! nothing good behind it was never synced, so never acknowledged, and is cut off; a bad block before a
+//! good one was synced once, and opening fails with the file and the place.
+
+pub mod block;
+pub mod group;
+pub mod log;
+pub mod record;
+pub mod segment;
+
+use std::path::PathBuf;
+
+pub use block::{Batch, Synced};
+pub use group::Group;
+pub use log::{Journal, Recovery};
+pub use record::{Payload, Record};
+
+/// The number of a record, from 1; zero is before the first.
+pub type Position = u64;
+
+/// What can go wrong with a journal.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process has the folder open.
+    #[error("the data folder `{path}` is in use by another process: stop that one, or give this one another --data")]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The disk does not do what it was asked.
+    #[error("cannot {what} `{path}`")]
+    Disk {
+        /// What was tried.
+        what: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A sync failed before, so nothing that this journal says can be trusted: the process must start again.
+    #[error("a sync of the journal failed; start the process again")]
+    Poisoned,
+    /// A newer program has written here.
+    #[error("segment `{path}` has format {found}, this program knows up to {known}: use a newer program")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format this program knows.
+        known: u32,
+    },
+    /// Something that was synced cannot be read any more.
+    #[error("segment `{path}` is damaged at byte {at}: {problem}. Keep a copy of it; move it away to start without it")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        at: u64,
+        /// What is wrong there.
+        problem: &'static str,
+    },
+    /// The journal has been closed.
+    #[error("the journal is closed")]
+    Closed,
+}
+
+impl Error {
+    pub(crate) fn disk(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::Disk { what, path, source }
+    }
+}

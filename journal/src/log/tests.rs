@@ -1,0 +1,163 @@
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Payload, Record};
+
+fn batch(payloads: &[&[u8]]) -> Batch {
+    let mut batch = Batch::default();
+    for (index, payload) in payloads.iter().enumerate() {
+        batch.push(&Record {
+            tenant: (index % 2 == 0).then_some("lamia"),
+            topic: "city/v1/lamia/fleet/bus-1",
+            received_at_us: index as i64,
+            payload: Payload::Whole(payload),
+        });
+    }
+    batch
+}
+
+fn payloads(journal: &Journal, beyond: Position) -> Vec<(Position, Vec<u8>)> {
+    let mut found = Vec::new();
+    for block in journal.replay(beyond) {
+        for (position, record) in block.unwrap().records().filter(|(position, _)| *position > beyond) {
+            let Payload::Whole(payload) = record.payload else { panic!("cut") };
+            found.push((position, payload.to_vec()));
+        }
+    }
+    found
+}
+
+fn newest_segment(folder: &Path) -> PathBuf {
+    segment::list(folder).unwrap().pop().unwrap().1
+}
+
+#[test]
+fn records_come_back_in_order_after_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, recovery) = Journal::open(folder.path()).unwrap();
+    assert_eq!(recovery, Recovery::default());
+    assert_eq!(journal.append(&batch(&[b"a", b"", b"c"])).unwrap(), 1);
+    assert_eq!(journal.append(&batch(&[b"d"])).unwrap(), 4);
+    drop(journal);
+    let (journal, recovery) = Journal::open(folder.path()).unwrap();
+    assert_eq!((recovery.records, recovery.torn_bytes, journal.next()), (4, 0, 5));
+    let all = [(1, b"a".to_vec()), (2, vec![]), (3, b"c".to_vec()), (4, b"d".to_vec())];
+    assert_eq!(payloads(&journal, 0), all);
+    assert_eq!(payloads(&journal, 2), all[2..]);
+}
+
+#[test]
+fn cut_payload_remembers_how_long_it_was() {
+    let mut batch = Batch::default();
+    let record = Record {
+        tenant: None,
+        topic: "what/ever",
+        received_at_us: -1,
+        payload: Payload::Cut { kept: b"beginning", bytes: 300_000 },
+    };
+    batch.push(&record);
+    let synced = Synced { first: 9, batch };
+    assert_eq!(synced.records().collect::<Vec<_>>(), [(9, record)]);
+}
+
+#[test]
+fn second_process_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = Journal::open(folder.path()).unwrap();
+    let refused = Journal::open(folder.path()).unwrap_err();
+    assert!(matches!(refused, Error::Locked { .. }), "{refused}");
+}
+
+#[test]
+fn positions_never_start_again_after_truncation() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open_with(folder.path(), 64).unwrap();
+    for _ in 0..5 {
+        journal.append(&batch(&[b"0123456789012345678901234567890123456789"])).unwrap();
+    }
+    let before = journal.segments();
+    journal.truncate(3).unwrap();
+    assert!(journal.segments() < before);
+    assert_eq!(payloads(&journal, 0).first().map(|(position, _)| *position), Some(4));
+    journal.truncate(5).unwrap();
+    assert_eq!((journal.segments(), payloads(&journal, 0)), (1, vec![]));
+    drop(journal);
+    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    assert_eq!(journal.append(&batch(&[b"x"])).unwrap(), 6);
+}
+
+#[test]
+fn damage_before_a_synced_block_is_reported_and_nothing_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    journal.append(&batch(&[b"first"])).unwrap();
+    journal.append(&batch(&[b"second"])).unwrap();
+    drop(journal);
+    let path = newest_segment(folder.path());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[segment::HEAD + 25] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let error = Journal::open(folder.path()).unwrap_err();
+    assert!(matches!(error, Error::Damaged { at, .. } if at == segment::HEAD as u64), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
+fn newer_format_is_refused_with_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Journal::open(folder.path()).unwrap());
+    let path = newest_segment(folder.path());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[8] = 9;
+    let checksum = crc32c::crc32c(&bytes[..20]);
+    bytes[20..24].copy_from_slice(&checksum.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
+    let error = Journal::open(folder.path()).unwrap_err();
+    assert!(error.to_string().ends_with("use a newer program"), "{error}");
+}
+
+proptest! {
+    /// A crash leaves the file at any length: what was synced before is whole, the rest is cut off.
+    #[test]
+    fn torn_end_is_cut_off_wherever_it_tears(
+        blocks in prop::collection::vec(prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..4), 1..6),
+        tear in any::<prop::sample::Index>(),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(folder.path()).unwrap();
+        let mut ends = vec![(segment::HEAD as u64, 1)];
+        for block in &blocks {
+            let payloads: Vec<&[u8]> = block.iter().map(Vec::as_slice).collect();
+            journal.append(&batch(&payloads)).unwrap();
+            ends.push((journal.open_bytes, journal.next()));
+        }
+        drop(journal);
+        let path = newest_segment(folder.path());
+        let bytes = fs::metadata(&path).unwrap().len();
+        let len = segment::HEAD as u64 + tear.index((bytes as usize - segment::HEAD) + 1) as u64;
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(len).unwrap();
+        let (good, next) = *ends.iter().rfind(|(end, _)| *end <= len).unwrap();
+        let (mut journal, recovery) = Journal::open(folder.path()).unwrap();
+        prop_assert_eq!(recovery.torn_bytes, len - good);
+        prop_assert_eq!(journal.next(), next);
+        prop_assert_eq!(journal.append(&batch(&[b"after"])).unwrap(), next);
+        prop_assert_eq!(payloads(&journal, 0).len() as u64, next);
+    }
+
+    #[test]
+    fn any_bytes_in_a_segment_are_an_error_or_cut_off_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(segment::path(folder.path(), 1), &bytes).unwrap();
+        drop(Journal::open(folder.path()));
+        let (mut journal, _) = Journal::open(&folder.path().join("other")).unwrap();
+        journal.append(&batch(&[b"x"])).unwrap();
+        let path = newest_segment(&folder.path().join("other"));
+        drop(journal);
+        let mut all = fs::read(&path).unwrap();
+        all.extend(&bytes);
+        fs::write(&path, all).unwrap();
+        drop(Journal::open(&folder.path().join("other")));
+    }
+}

@@ -1,0 +1,142 @@
+//! A segment: a file of blocks, named after the position of its first record.
+//!
+//! ```text
+//! "ZEUGMAJ\n" | format u32 | next position u64 | crc32c u32 of what stands before | blocks …
+//! ```
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    Error, Position, Synced,
+    block::{self, Parsed},
+};
+
+const MAGIC: &[u8; 8] = b"ZEUGMAJ\n";
+const FORMAT: u32 = 1;
+/// Bytes before the first block.
+pub(crate) const HEAD: usize = 8 + 4 + 8 + 4;
+const EXTENSION: &str = "journal";
+
+/// What a segment holds.
+pub(crate) struct Contents {
+    /// Position of its first record, or of the next where it has none.
+    pub first: Position,
+    /// Its blocks.
+    pub blocks: Vec<Synced>,
+    /// Where the last good block ends.
+    pub good_bytes: u64,
+    /// What follows there, if anything does.
+    pub torn: Option<&'static str>,
+}
+
+/// The file of a segment that begins with this position.
+pub(crate) fn path(folder: &Path, first: Position) -> PathBuf {
+    folder.join(format!("{first:020}.{EXTENSION}"))
+}
+
+/// The segments of a folder, in the order of their positions.
+pub(crate) fn list(folder: &Path) -> Result<Vec<(Position, PathBuf)>, Error> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::disk("list", folder))? {
+        let path = entry.map_err(Error::disk("list", folder))?.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+        if let (Some(first), Some(EXTENSION)) = (stem, path.extension().and_then(|end| end.to_str())) {
+            found.push((first, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Makes an empty segment, durable with its name.
+pub(crate) fn create(folder: &Path, first: Position) -> Result<File, Error> {
+    let path = path(folder, first);
+    let mut head = Vec::with_capacity(HEAD);
+    head.extend_from_slice(MAGIC);
+    head.extend_from_slice(&FORMAT.to_le_bytes());
+    head.extend_from_slice(&first.to_le_bytes());
+    head.extend_from_slice(&crc32c::crc32c(&head).to_le_bytes());
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(&path)
+        .map_err(Error::disk("create", &path))?;
+    // A crash may have left a file of this name without a whole header; it holds nothing.
+    file.set_len(0).and_then(|()| file.write_all(&head)).map_err(Error::disk("write", &path))?;
+    file.sync_all().map_err(Error::disk("sync", &path))?;
+    sync_folder(folder)?;
+    Ok(file)
+}
+
+/// Makes the names of a folder durable.
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), Error> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::disk("sync", folder))
+}
+
+/// Reads a whole segment; `None` where the file has no whole header, as a crash at its creation leaves it.
+pub(crate) fn read(path: &Path) -> Result<Option<Contents>, Error> {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(Error::disk("read", path))?;
+    let Some(first) = read_head(path, &bytes)? else { return Ok(None) };
+    let mut contents = Contents { first, blocks: Vec::new(), good_bytes: HEAD as u64, torn: None };
+    let mut next = first;
+    let mut rest = &bytes[HEAD..];
+    loop {
+        match block::parse(rest) {
+            Parsed::End => return Ok(Some(contents)),
+            Parsed::Block(synced, len) if synced.first == next && !synced.batch.is_empty() => {
+                next = synced.last() + 1;
+                contents.blocks.push(synced);
+                contents.good_bytes += len as u64;
+                rest = &rest[len..];
+            }
+            Parsed::Block(..) => return Err(damaged(path, &contents, "a block has another position")),
+            Parsed::Bad(problem) if good_block_within(&rest[1..], next) => {
+                return Err(damaged(path, &contents, problem));
+            }
+            Parsed::Bad(problem) => {
+                contents.torn = Some(problem);
+                return Ok(Some(contents));
+            }
+        }
+    }
+}
+
+fn read_head(path: &Path, bytes: &[u8]) -> Result<Option<Position>, Error> {
+    let Some(head) = bytes.get(..HEAD) else { return Ok(None) };
+    let whole = &head[..8] == MAGIC && crc32c::crc32c(&head[..20]).to_le_bytes() == head[20..];
+    if !whole {
+        let problem = "its header is not whole";
+        return if bytes.len() == HEAD {
+            Ok(None)
+        } else {
+            Err(Error::Damaged { path: path.to_owned(), at: 0, problem })
+        };
+    }
+    let found = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
+    if found > FORMAT {
+        return Err(Error::Format { path: path.to_owned(), found, known: FORMAT });
+    }
+    Ok(head[12..].first_chunk().map(|first| Position::from_le_bytes(*first)))
+}
+
+/// Whether a block of a later position begins anywhere in `bytes`: then what stands before it was synced.
+fn good_block_within(bytes: &[u8], next: Position) -> bool {
+    (0..bytes.len()).any(|at| {
+        // Most places fail on the position, before any checksum is computed.
+        let position = bytes[at..].get(block::HEAD..block::HEAD + 8).and_then(|bytes| bytes.first_chunk());
+        let later = position.is_some_and(|position| {
+            let position = Position::from_le_bytes(*position);
+            position > next && position - next < u64::from(u32::MAX)
+        });
+        later && matches!(block::parse(&bytes[at..]), Parsed::Block(..))
+    })
+}
+
+fn damaged(path: &Path, contents: &Contents, problem: &'static str) -> Error {
+    Error::Damaged { path: path.to_owned(), at: contents.good_bytes, problem }
+}

@@ -1,0 +1,111 @@
+use arrow::array::AsArray;
+use zeugma_schemas::{
+    batch::{Builder, Origin},
+    domain::Domains,
+    payload::readings,
+};
+
+use super::*;
+use crate::{Lake, find::Key};
+
+const NOW_US: i64 = 1_790_000_000_000_000;
+
+/// Parking readings of some devices, a minute apart, as they come out of acceptance.
+fn rows(domains: &Domains, device: &str, minutes: std::ops::Range<i64>) -> RecordBatch {
+    let domain = domains.get("parking").unwrap();
+    let mut builder = Builder::new(domain.clone());
+    for minute in minutes {
+        let time_us = NOW_US - minute * 60_000_000;
+        let payload = format!(r#"{{"time":{time_us},"occupied_spaces":{minute}}}"#);
+        let origin = Origin { tenant: "lamia", device, received_at_us: NOW_US };
+        for reading in readings(domain, payload.as_bytes(), NOW_US) {
+            builder.push(origin, &reading.unwrap());
+        }
+    }
+    builder.finish().unwrap()
+}
+
+async fn table(folder: &tempfile::TempDir) -> (Lake, Table, Lease, Domains) {
+    let lake = Lake::open(folder.path().to_str().unwrap()).await.unwrap();
+    let domains = Domains::builtin();
+    let table = lake.table("parking");
+    table.ensure(domains.get("parking").unwrap().columns()).await.unwrap();
+    let lease = Lease::take(lake.store(), "source-a", 0).await.unwrap();
+    table.fence(&lease).await.unwrap();
+    (lake, table, lease, domains)
+}
+
+#[tokio::test]
+async fn commit_carries_its_position_and_is_not_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let (lake, table, lease, domains) = table(&folder).await;
+    let rows = rows(&domains, "p1", 0..2_000);
+    let written = table.write(rows.schema(), vec![rows], 0).await.unwrap();
+    let first = table.commit(&written, &lease, 41).await.unwrap();
+    assert_eq!(first.committed_through("source-a"), 41);
+    // Its answer lost, the same commit is asked for again.
+    let again = table.commit(&written, &lease, 41).await.unwrap();
+    assert_eq!(again.version(), first.version());
+    // A stranger who has loaded nothing yet sees the same.
+    let stranger = lake.table("parking").load().await.unwrap();
+    assert_eq!(stranger.committed_through("source-a"), 41);
+    assert_eq!(stranger.files().iter().map(|file| file.rows.unwrap()).sum::<u64>(), 2_000);
+    // 2,000 minutes touch two or three dates, each of them a file.
+    assert!(stranger.files().len() >= 2);
+}
+
+#[tokio::test]
+async fn holder_of_an_older_epoch_cannot_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (lake, table, old, domains) = table(&folder).await;
+    let new = Lease::take(lake.store(), "source-b", crate::lease::LEASE_MS).await.unwrap();
+    let others = lake.table("parking");
+    others.fence(&new).await.unwrap();
+    let rows = rows(&domains, "p1", 0..3);
+    let written = table.write(rows.schema(), vec![rows], 0).await.unwrap();
+    let refused = table.commit(&written, &old, 1).await.unwrap_err();
+    assert!(matches!(refused, Error::Fenced { .. }), "{refused}");
+    assert_eq!(others.load().await.unwrap().files(), []);
+}
+
+#[tokio::test]
+async fn rows_are_found_by_their_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_lake, table, lease, domains) = table(&folder).await;
+    let batches = vec![rows(&domains, "p1", 0..500), rows(&domains, "p2", 0..500)];
+    let written = table.write(batches[0].schema(), batches, 0).await.unwrap();
+    let snapshot = table.commit(&written, &lease, 1).await.unwrap();
+    let time_us = NOW_US - 7 * 60_000_000;
+    let key = |device: &str, time_us| Key { tenant: "lamia".into(), device: device.into(), time_us };
+    let date = zeugma_schemas::batch::date_of(time_us);
+    let columns = domains.get("parking").unwrap().columns();
+    let keys = vec![key("p2", time_us), key("p2", time_us + 1), key("p3", time_us)];
+    let found = table.find(&snapshot, columns, date, keys).await.unwrap();
+    assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
+    assert_eq!(found[0].schema_ref(), columns);
+    assert_eq!(found[0].column_by_name("device").unwrap().as_string_view().value(0), "p2");
+    let none = table.find(&snapshot, columns, date + 40, vec![key("p2", time_us)]).await.unwrap();
+    assert!(none.is_empty());
+}
+
+#[tokio::test]
+async fn new_field_widens_the_table_and_old_rows_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let (lake, table, lease, mut domains) = table(&folder).await;
+    let old = rows(&domains, "p1", 0..3);
+    let written = table.write(old.schema(), vec![old], 0).await.unwrap();
+    table.commit(&written, &lease, 1).await.unwrap();
+    let grown = domains.get("parking").unwrap().newest().text.replace(
+        r#"{"name": "temperature_c""#,
+        r#"{"name": "barrier_open", "type": ["null", "boolean"], "default": null}, {"name": "temperature_c""#,
+    );
+    let domain = domains.add(&grown).unwrap().expect("it has grown");
+    table.ensure(domain.columns()).await.unwrap();
+    let new = rows(&domains, "p2", 0..3);
+    let written = table.write(new.schema(), vec![new], 0).await.unwrap();
+    let snapshot = table.commit(&written, &lease, 2).await.unwrap();
+    let key = Key { tenant: "lamia".into(), device: "p1".into(), time_us: NOW_US };
+    let date = zeugma_schemas::batch::date_of(NOW_US);
+    let found = lake.table("parking").find(&snapshot, domain.columns(), date, vec![key]).await.unwrap();
+    assert!(found[0].column_by_name("barrier_open").unwrap().is_null(0));
+}

@@ -1,0 +1,153 @@
+//! How rows lie in files: one file a date, sorted, each column encoded as suits it.
+//!
+//! Sorted by (tenant, device, time), one tenant's question touches few pages. Times and counters are
+//! delta-packed, floats split into byte streams, texts are dictionaries, all of it zstd: smaller and
+//! quicker to write than the default (docs/decisions/0004-layout.md has the measurement).
+
+use arrow::{
+    array::{Array, AsArray, RecordBatch},
+    compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch},
+    datatypes::{DataType, Date32Type, Field, Schema, SchemaRef, TimestampMicrosecondType},
+};
+use bytes::Bytes;
+use chrono::{DateTime, NaiveDate, SecondsFormat};
+use parquet::{
+    arrow::ArrowWriter,
+    basic::{Compression, Encoding, ZstdLevel},
+    file::properties::{WriterProperties, WriterPropertiesBuilder},
+    schema::types::ColumnPath,
+};
+use serde_json::{Map, Value, json};
+
+use crate::{Error, table::PARTITION};
+
+/// Rows of a row group: large enough to compress, small enough that two are read in parallel.
+const ROW_GROUP_ROWS: usize = 262_144;
+
+/// Rows of a page: the least that a question about one device reads.
+const PAGE_ROWS: usize = 8_192;
+
+/// Columns that rows are sorted by, as far as a table has them.
+const SORT: [&str; 5] = ["tenant", "device", "topic", "time", "received_at"];
+
+/// One date's rows as a Parquet file, not written yet.
+#[derive(Debug)]
+pub struct Encoded {
+    /// The partition, `2026-11-22`.
+    pub date: String,
+    /// The file.
+    pub bytes: Bytes,
+    /// How many rows it has.
+    pub rows: usize,
+    /// Statistics as the Delta log has them (Delta protocol, "Per-file Statistics").
+    pub stats: Value,
+}
+
+/// Sorts rows and lays them into one file for each date.
+///
+/// # Errors
+/// [`Error::Arrow`] or [`Error::Parquet`] where rows are not in the columns of a table.
+pub fn encode(columns: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<Encoded>, Error> {
+    let rows = sort(&concat_batches(columns, batches)?)?;
+    let dates = rows.column_by_name(PARTITION).ok_or_else(|| Error::Internal("rows without date".into()))?;
+    let dates = dates.as_primitive::<Date32Type>();
+    let distinct: std::collections::BTreeSet<i32> = dates.values().iter().copied().collect();
+    let one_file = |date: i32| -> Result<Encoded, Error> {
+        let of_date = dates.values().iter().map(|row| Some(*row == date)).collect();
+        encode_date(date, &filter_record_batch(&rows, &of_date)?)
+    };
+    distinct.into_iter().map(one_file).collect()
+}
+
+fn encode_date(date: i32, rows: &RecordBatch) -> Result<Encoded, Error> {
+    let stored: Vec<usize> =
+        (0..rows.num_columns()).filter(|column| rows.schema().field(*column).name() != PARTITION).collect();
+    let stored = rows.project(&stored)?;
+    let mut writer = ArrowWriter::try_new(Vec::new(), stored.schema(), Some(properties(&stored.schema())))?;
+    writer.write(&stored)?;
+    let bytes = writer.into_inner()?.into();
+    let date = NaiveDate::default() + chrono::TimeDelta::days(date.into());
+    Ok(Encoded { date: date.to_string(), bytes, rows: stored.num_rows(), stats: statistics(&stored) })
+}
+
+fn sort(rows: &RecordBatch) -> Result<RecordBatch, Error> {
+    let keys = SORT.iter().filter_map(|name| rows.column_by_name(name));
+    let keys: Vec<_> = keys.map(|values| SortColumn { values: values.clone(), options: None }).collect();
+    let order = lexsort_to_indices(&keys, None)?;
+    Ok(take_record_batch(rows, &order)?)
+}
+
+fn properties(columns: &Schema) -> WriterProperties {
+    let builder = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).expect("zstd has level 3")))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_write_batch_size(PAGE_ROWS)
+        .set_created_by(concat!("zeugma ", env!("CARGO_PKG_VERSION")).to_owned());
+    columns.fields().iter().fold(builder, |builder, field| encoding(builder, field)).build()
+}
+
+fn encoding(builder: WriterPropertiesBuilder, field: &Field) -> WriterPropertiesBuilder {
+    let encoding = match field.data_type() {
+        DataType::Timestamp(..) | DataType::Int64 | DataType::Int32 => Encoding::DELTA_BINARY_PACKED,
+        DataType::Float64 | DataType::Float32 => Encoding::BYTE_STREAM_SPLIT,
+        _ => return builder,
+    };
+    let column = ColumnPath::from(field.name().as_str());
+    builder.set_column_dictionary_enabled(column.clone(), false).set_column_encoding(column, encoding)
+}
+
+/// Row count, null counts, and the range of each sort column.
+fn statistics(rows: &RecordBatch) -> Value {
+    let (mut low, mut high, mut nulls) = (Map::new(), Map::new(), Map::new());
+    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+        nulls.insert(field.name().clone(), column.null_count().into());
+        if SORT.contains(&field.name().as_str())
+            && let Some((least, greatest)) = range(column.as_ref())
+        {
+            low.insert(field.name().clone(), least);
+            high.insert(field.name().clone(), greatest);
+        }
+    }
+    json!({ "numRecords": rows.num_rows(), "minValues": low, "maxValues": high, "nullCount": nulls })
+}
+
+fn range(column: &dyn Array) -> Option<(Value, Value)> {
+    match column.data_type() {
+        DataType::Utf8View => {
+            let texts = column.as_string_view();
+            let (least, greatest) = (texts.iter().flatten().min()?, texts.iter().flatten().max()?);
+            Some((least.into(), greatest.into()))
+        }
+        DataType::Timestamp(..) => {
+            let times = column.as_primitive::<TimestampMicrosecondType>();
+            let text = |time_us: i64| {
+                let time = DateTime::from_timestamp_micros(time_us)?;
+                Some(Value::from(time.to_rfc3339_opts(SecondsFormat::Micros, true)))
+            };
+            let (least, greatest) = (times.values().iter().min()?, times.values().iter().max()?);
+            text(*least).zip(text(*greatest))
+        }
+        _ => None,
+    }
+}
+
+/// The same rows in other columns: those it lacks are null, those not asked for are left out.
+///
+/// # Errors
+/// [`Error::Arrow`] where a column of the same name has a type that cannot become the wanted one.
+pub fn conform(rows: &RecordBatch, columns: &SchemaRef) -> Result<RecordBatch, Error> {
+    if rows.schema_ref() == columns {
+        return Ok(rows.clone());
+    }
+    let values = columns.fields().iter().map(|field| match rows.column_by_name(field.name()) {
+        Some(column) if column.data_type() == field.data_type() => Ok(column.clone()),
+        Some(column) => arrow::compute::cast(column, field.data_type()),
+        None => Ok(arrow::array::new_null_array(field.data_type(), rows.num_rows())),
+    });
+    let values = values.collect::<Result<Vec<_>, _>>()?;
+    Ok(RecordBatch::try_new(columns.clone(), values)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+use std::{collections::BTreeSet, sync::Arc};
+
+use arrow::{
+    array::{AsArray, RecordBatch, UInt64Array},
+    datatypes::{DataType, Field, Schema, UInt64Type},
+};
+use proptest::prelude::*;
+
+use super::{Position, TailBatch, TailView, join};
+
+/// Rows that carry their own number, so that each can be found again.
+fn batch(rows: &[(Position, u64)]) -> TailBatch {
+    let schema = Arc::new(Schema::new(vec![Field::new("row", DataType::UInt64, false)]));
+    let numbers = UInt64Array::from_iter_values(rows.iter().map(|(_, row)| *row));
+    let rows_batch = RecordBatch::try_new(schema, vec![Arc::new(numbers)]).unwrap();
+    TailBatch { rows: rows_batch, positions: rows.iter().map(|(position, _)| *position).collect() }
+}
+
+fn numbers(batches: &[RecordBatch]) -> Vec<u64> {
+    batches.iter().flat_map(|batch| batch.column(0).as_primitive::<UInt64Type>().values().to_vec()).collect()
+}
+
+/// A writer and a reader whose steps may come in any order: what the reader joins must be whole.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A record with this many readings becomes visible in the tail.
+    Accept(u64),
+    /// A late reading is decided after readings of later positions were.
+    AcceptLate,
+    /// The decided prefix, up to this share of it, is committed.
+    Commit(u8),
+    /// The tail gives up what the newest commit holds.
+    Release,
+    /// The reader loads the newest snapshot.
+    Load,
+    /// The reader asks the tail and joins it to the snapshot it has.
+    Read,
+}
+
+#[derive(Default)]
+struct World {
+    next: Position,
+    rows: u64,
+    tail: Vec<TailBatch>,
+    released_through: Position,
+    lake: Vec<(Position, u64)>,
+    committed_through: Position,
+    /// A position whose reading waits for its decision.
+    undecided: Option<Position>,
+    all: BTreeSet<u64>,
+    cached_lake: Vec<u64>,
+    cached_through: Position,
+}
+
+impl World {
+    fn put(&mut self, position: Position, count: u64) {
+        let rows: Vec<_> = (0..count).map(|index| (position, self.rows + index)).collect();
+        self.rows += count;
+        self.all.extend(rows.iter().map(|(_, row)| *row));
+        self.tail.push(batch(&rows));
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Accept(count) => {
+                self.next += 1;
+                self.put(self.next, *count);
+            }
+            Step::AcceptLate => match self.undecided.take() {
+                Some(position) => self.put(position, 1),
+                None => {
+                    self.next += 1;
+                    self.undecided = Some(self.next);
+                }
+            },
+            Step::Commit(share) => {
+                let decided = self.undecided.map_or(self.next, |position| position - 1);
+                let from = self.committed_through;
+                let through = from + (decided - from) * u64::from(*share) / 255;
+                for batch in &self.tail {
+                    let rows = batch.positions.iter().zip(numbers(std::slice::from_ref(&batch.rows)));
+                    let rows = rows.filter(|(position, _)| (from + 1..=through).contains(*position));
+                    self.lake.extend(rows.map(|(position, row)| (*position, row)));
+                }
+                self.committed_through = through;
+            }
+            Step::Release => {
+                self.released_through = self.committed_through;
+                let through = self.released_through;
+                self.tail.retain(|batch| batch.positions.last().is_some_and(|last| *last > through));
+            }
+            Step::Load => {
+                self.cached_lake = self.lake.iter().map(|(_, row)| *row).collect();
+                self.cached_through = self.committed_through;
+            }
+            Step::Read => self.read(),
+        }
+    }
+
+    fn read(&self) {
+        let tail = TailView {
+            source: "s".into(),
+            released_through: self.released_through,
+            batches: self.tail.clone(),
+        };
+        match join(self.cached_through, &tail) {
+            None => assert!(self.cached_through < self.released_through, "refused without need"),
+            Some(rows) => {
+                let mut found: Vec<u64> = numbers(&rows);
+                found.extend(&self.cached_lake);
+                found.sort_unstable();
+                let all: Vec<u64> = self.all.iter().copied().collect();
+                assert_eq!(found, all, "each accepted reading exactly once");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_interleaving_answers_each_reading_exactly_once(
+        steps in prop::collection::vec(
+            prop_oneof![
+                (1u64..4).prop_map(Step::Accept),
+                Just(Step::AcceptLate),
+                any::<u8>().prop_map(Step::Commit),
+                Just(Step::Release),
+                Just(Step::Load),
+                Just(Step::Read),
+            ],
+            1..60,
+        )
+    ) {
+        let mut world = World::default();
+        for step in &steps {
+            world.step(step);
+        }
+        world.step(&Step::Load);
+        world.read();
+    }
+}
+
+#[test]
+fn snapshot_behind_what_the_tail_released_is_refused() {
+    let tail = TailView { source: "s".into(), released_through: 7, batches: vec![batch(&[(8, 1)])] };
+    assert!(join(6, &tail).is_none());
+    assert_eq!(numbers(&join(7, &tail).unwrap()), [1]);
+    assert!(join(8, &tail).unwrap().is_empty());
+}

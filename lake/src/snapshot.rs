@@ -1,0 +1,164 @@
+//! A table at a version: its files, and through which position of each source it holds everything.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, NaiveDate};
+use deltalake_core::{
+    kernel::{Action, LogicalFileView},
+    logstore::{LogStore, get_actions},
+    table::state::DeltaTableState,
+};
+use serde_json::Value;
+
+use crate::{Error, Position, Table, lease, table::PARTITION};
+
+/// Name, in a table's `txn` actions, of the epoch that may write to it.
+pub(crate) const LEASE_APP: &str = "zeugma/lease";
+
+/// Prefix, in a table's `txn` actions, of the sources whose positions it carries.
+const SOURCE_APP: &str = "zeugma/source/";
+
+/// A table at a version.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    table: String,
+    version: u64,
+    files: Vec<DataFile>,
+    applications: BTreeMap<String, i64>,
+}
+
+/// One Parquet file of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataFile {
+    /// Path from the root of the store.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Its partition: UTC date, in days since 1970.
+    pub date: i32,
+    /// How many rows it has, where the log says so.
+    pub rows: Option<u64>,
+    /// First and last tenant, where the log says so.
+    pub tenants: Option<(String, String)>,
+    /// First and last device, by name alone.
+    pub devices: Option<(String, String)>,
+    /// Earliest and latest time, microseconds since 1970.
+    pub times_us: Option<(i64, i64)>,
+}
+
+/// The `txn` name under which a table carries a source's position.
+pub(crate) fn source_app(source: &str) -> String {
+    format!("{SOURCE_APP}{source}")
+}
+
+impl Snapshot {
+    /// Reads the state that Delta Lake has loaded; `known` spares what did not change since.
+    pub(crate) async fn of(
+        table: &Table,
+        state: &DeltaTableState,
+        log: &dyn LogStore,
+        known: Option<&Snapshot>,
+    ) -> Result<Snapshot, Error> {
+        let mut files: HashMap<&str, &DataFile> = HashMap::new();
+        files.extend(known.iter().flat_map(|known| &known.files).map(|file| (file.path.as_str(), file)));
+        let log_data = state.log_data();
+        let found = log_data.iter().map(|view| {
+            let path = table.store().path(&format!("{}/{}", table.name(), view.path())).to_string();
+            match files.get(path.as_str()) {
+                Some(file) => Ok((*file).clone()),
+                None => data_file(path, &view),
+            }
+        });
+        let files = found.collect::<Result<Vec<_>, Error>>()?;
+        let applications = applications(table, state, log, known).await?;
+        Ok(Snapshot { table: table.name().to_owned(), version: state.version(), files, applications })
+    }
+
+    /// The table.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// The version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Its files.
+    pub fn files(&self) -> &[DataFile] {
+        &self.files
+    }
+
+    /// Through which position of a source it holds everything.
+    pub fn committed_through(&self, source: &str) -> Position {
+        // Positions begin at 1 and are written by us alone; anything below zero cannot be.
+        self.applications.get(&source_app(source)).map_or(0, |position| (*position).max(0) as Position)
+    }
+
+    /// The highest epoch that has committed here.
+    pub fn epoch(&self) -> i64 {
+        self.applications.get(LEASE_APP).copied().unwrap_or(0)
+    }
+}
+
+/// The table's `txn` actions, by name: those known before, and those of the commits since.
+async fn applications(
+    table: &Table,
+    state: &DeltaTableState,
+    log: &dyn LogStore,
+    known: Option<&Snapshot>,
+) -> Result<BTreeMap<String, i64>, Error> {
+    let Some(known) = known else { return first_applications(table, state, log).await };
+    let mut applications = known.applications.clone();
+    for version in known.version + 1..=state.version() {
+        let bytes = log.read_commit_entry(version).await?;
+        let bytes = bytes.ok_or_else(|| Error::Internal(format!("version {version} of a log is missing")))?;
+        for action in get_actions(version, &bytes)? {
+            if let Action::Txn(txn) = action {
+                applications.insert(txn.app_id, txn.version);
+            }
+        }
+    }
+    Ok(applications)
+}
+
+/// The `txn` actions that whoever has loaded nothing yet must know.
+///
+/// Delta Lake answers by name only: the names are those of the fence and of the lake's present source.
+/// Any other source first [fences](Table::fence) the table and so tells its position in a later commit.
+async fn first_applications(
+    table: &Table,
+    state: &DeltaTableState,
+    log: &dyn LogStore,
+) -> Result<BTreeMap<String, i64>, Error> {
+    let source = lease::holder(table.store()).await?;
+    let mut applications = BTreeMap::new();
+    for name in [LEASE_APP.to_owned()].into_iter().chain(source.map(|source| source_app(&source))) {
+        if let Some(version) = state.transaction_version(log, &name).await? {
+            applications.insert(name, version);
+        }
+    }
+    Ok(applications)
+}
+
+/// A file as the log tells of it.
+fn data_file(path: String, view: &LogicalFileView) -> Result<DataFile, Error> {
+    let date = view.partition_values_map().remove(PARTITION).flatten();
+    let date = date.and_then(|date| date.parse::<NaiveDate>().ok());
+    let date = date.ok_or_else(|| Error::Internal(format!("file `{path}` lies in no date")))?;
+    let stats: Value = view.stats().and_then(|stats| serde_json::from_str(&stats).ok()).unwrap_or_default();
+    let (low, high) = (&stats["minValues"], &stats["maxValues"]);
+    let texts = |name: &str| Some((low[name].as_str()?.to_owned(), high[name].as_str()?.to_owned()));
+    let time = |value: &Value| Some(DateTime::parse_from_rfc3339(value.as_str()?).ok()?.timestamp_micros());
+    Ok(DataFile {
+        path,
+        // A negative size would be a damaged log; reading such a file fails by itself.
+        size: view.size().max(0) as u64,
+        date: date.signed_duration_since(NaiveDate::default()).num_days() as i32,
+        rows: stats["numRecords"].as_u64(),
+        tenants: texts("tenant"),
+        devices: texts("device"),
+        // Other engines cut statistics to milliseconds, so the last microseconds may lie beyond.
+        times_us: time(&low["time"]).zip(time(&high["time"]).map(|time_us| time_us + 999)),
+    })
+}

@@ -1,0 +1,179 @@
+//! Where the lake lies: a folder or a bucket, and how bytes get there for good.
+
+use std::{
+    path::{Path as FsPath, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use futures::TryStreamExt;
+use object_store::{
+    ObjectStore, ObjectStoreExt, PutMode, PutPayload, aws::AmazonS3Builder, local::LocalFileSystem, memory::InMemory,
+    path::Path, prefix::PrefixStore,
+};
+use url::Url;
+
+use crate::Error;
+
+/// The newest format of a lake that this program reads and writes.
+const FORMAT: u32 = 1;
+
+/// The lake's place, as an object store.
+#[derive(Debug)]
+pub struct Store {
+    root: Arc<dyn ObjectStore>,
+    /// The lake's URL, with a slash at its end.
+    url: Url,
+    /// The lake's folder below the store's root.
+    base: Path,
+    /// Whether files are on this machine and must be synced by us.
+    local: bool,
+}
+
+impl Store {
+    /// Reaches the place that a URL (`file:`, `s3:`, `memory:`) or a path names.
+    ///
+    /// Credentials and endpoints of `s3:` come from the usual `AWS_*` variables.
+    pub fn open(url: &str) -> Result<Store, Error> {
+        let fail = |problem: String| Error::Location { url: url.to_owned(), problem };
+        let parsed = match Url::parse(url) {
+            Ok(parsed) if parsed.scheme().len() > 1 => parsed,
+            _ => return Self::in_folder(FsPath::new(url)),
+        };
+        match parsed.scheme() {
+            "file" => {
+                let folder = parsed.to_file_path().map_err(|()| fail("it is no path of this machine".into()))?;
+                Self::in_folder(&folder)
+            }
+            "s3" | "s3a" => {
+                let bucket = AmazonS3Builder::from_env().with_url(url).build();
+                let bucket = bucket.map_err(|error| fail(error.to_string()))?;
+                Self::with_root(Arc::new(bucket), parsed)
+            }
+            "memory" => Self::with_root(Arc::new(InMemory::new()), parsed),
+            other => Err(fail(format!("`{other}:` is not known; write a path, file:// or s3://"))),
+        }
+    }
+
+    /// A lake in any object store, whose root is the root of the URL.
+    pub fn with_root(root: Arc<dyn ObjectStore>, mut url: Url) -> Result<Store, Error> {
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        let base = Path::from_url_path(url.path())
+            .map_err(|error| Error::Location { url: url.to_string(), problem: error.to_string() })?;
+        Ok(Store { root, local: false, url, base })
+    }
+
+    fn in_folder(folder: &FsPath) -> Result<Store, Error> {
+        let fail = |problem: String| Error::Location { url: folder.display().to_string(), problem };
+        std::fs::create_dir_all(folder).map_err(|error| fail(format!("cannot make the folder: {error}")))?;
+        let folder = folder.canonicalize().map_err(|error| fail(error.to_string()))?;
+        let url = Url::from_directory_path(&folder).map_err(|()| fail("it is no absolute path".into()))?;
+        let mut store = Self::with_root(Arc::new(LocalFileSystem::new()), url)?;
+        store.local = true;
+        Ok(store)
+    }
+
+    /// The lake's URL.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The object store, whose root is the root of the lake's URL, for engines that read files themselves.
+    pub fn root(&self) -> Arc<dyn ObjectStore> {
+        self.root.clone()
+    }
+
+    /// A path below the lake, from the store's root.
+    pub fn path(&self, below: &str) -> Path {
+        Path::from_iter(self.base.parts().chain(Path::from(below).parts()))
+    }
+
+    /// The Delta log store of a table.
+    pub(crate) fn log_store(&self, table: &str) -> Result<LogStoreRef, Error> {
+        let location = self.url.join(&format!("{table}/")).map_err(|error| Error::Internal(error.to_string()))?;
+        let prefixed = Arc::new(PrefixStore::new(self.root.clone(), self.path(table)));
+        Ok(default_logstore(prefixed, self.root.clone(), &location, &StorageConfig::default()))
+    }
+
+    /// Reads an object; `None` where there is none.
+    pub async fn get(&self, below: &str) -> Result<Option<Bytes>, Error> {
+        match self.root.get(&self.path(below)).await {
+            Ok(found) => Ok(Some(found.bytes().await?)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes an object, over what may be there, and syncs it.
+    pub async fn put(&self, below: &str, bytes: impl Into<PutPayload>) -> Result<(), Error> {
+        self.root.put(&self.path(below), bytes.into()).await?;
+        self.sync(&[below.to_owned()]).await
+    }
+
+    /// Writes an object that must not be there yet, and syncs it; `false` where it is.
+    pub async fn create(&self, below: &str, bytes: impl Into<PutPayload>) -> Result<bool, Error> {
+        match self.root.put_opts(&self.path(below), bytes.into(), PutMode::Create.into()).await {
+            Ok(_) => self.sync(&[below.to_owned()]).await.map(|()| true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Paths, from the lake's root, of all objects below a folder of it, in the order of their names.
+    pub async fn list(&self, below: &str) -> Result<Vec<String>, Error> {
+        let folder = self.path(below);
+        let base = self.base.parts().count();
+        let found: Vec<_> = self.root.list(Some(&folder)).try_collect().await?;
+        let mut paths: Vec<String> = found
+            .into_iter()
+            .map(|object| Path::from_iter(object.location.parts().skip(base)).to_string())
+            .collect();
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// Makes files of a local lake durable: their bytes, their names, the folders made for them.
+    ///
+    /// An object store answers a put only when it is durable; a file system must be asked.
+    pub async fn sync(&self, below: &[String]) -> Result<(), Error> {
+        if !self.local {
+            return Ok(());
+        }
+        let root = self.url.to_file_path().map_err(|()| Error::Internal("a local lake has a path".into()))?;
+        let paths: Vec<PathBuf> = below.iter().map(|path| root.join(path)).collect();
+        tokio::task::spawn_blocking(move || sync_files(&root, &paths))
+            .await
+            .map_err(|error| Error::Internal(error.to_string()))?
+    }
+
+    pub(crate) async fn check_format(&self) -> Result<(), Error> {
+        const FILE: &str = "_zeugma/format";
+        match self.get(FILE).await? {
+            None => self.create(FILE, FORMAT.to_string().into_bytes()).await.map(|_| ()),
+            Some(bytes) => {
+                let text = String::from_utf8_lossy(&bytes);
+                match text.trim().parse() {
+                    Ok(found) if found <= FORMAT => Ok(()),
+                    Ok(found) => Err(Error::Format { url: self.url.to_string(), found, known: FORMAT }),
+                    Err(_) => Err(Error::Internal(format!("`{FILE}` in the lake is no number: {text}"))),
+                }
+            }
+        }
+    }
+}
+
+fn sync_files(root: &FsPath, paths: &[PathBuf]) -> Result<(), Error> {
+    let sync = |path: &FsPath| {
+        let synced = std::fs::File::open(path).and_then(|file| file.sync_all());
+        synced.map_err(|source| Error::Sync { path: path.display().to_string(), source })
+    };
+    let mut folders = std::collections::BTreeSet::new();
+    for path in paths {
+        sync(path)?;
+        folders.extend(path.ancestors().skip(1).take_while(|folder| folder.starts_with(root)));
+    }
+    folders.into_iter().try_for_each(sync)
+}

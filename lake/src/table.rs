@@ -1,0 +1,191 @@
+//! One Delta table: opened, created, widened; its newest snapshot, shared by everybody who reads it.
+
+use std::sync::{Arc, RwLock};
+
+use arrow::datatypes::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema};
+use deltalake_core::{
+    DeltaTable, DeltaTableError,
+    kernel::{
+        Action, DataType, MetadataExt, MetadataValue, StructField, StructType,
+        transaction::{CommitBuilder, CommitProperties},
+    },
+    logstore::LogStoreRef,
+    operations::create::CreateBuilder,
+    protocol::DeltaOperation,
+};
+use tokio::sync::Mutex;
+
+use crate::{Error, Snapshot, Store};
+
+/// The partition column of every table.
+pub const PARTITION: &str = "date";
+
+/// A table of the lake; clones share what they know of it.
+#[derive(Debug, Clone)]
+pub struct Table {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    store: Arc<Store>,
+    /// The newest snapshot that anybody here has loaded.
+    newest: RwLock<Option<Arc<Snapshot>>>,
+    /// Delta's own state, which loads and commits go through, one at a time.
+    delta: Mutex<Option<DeltaTable>>,
+}
+
+impl Table {
+    pub(crate) fn new(store: Arc<Store>, name: &str) -> Table {
+        let shared = Shared { name: name.to_owned(), store, newest: RwLock::default(), delta: Mutex::default() };
+        Table { shared: Arc::new(shared) }
+    }
+
+    /// The table's name: a domain, or `dead_letters`.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// The store the table lies in.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.shared.store
+    }
+
+    /// The newest snapshot loaded so far, without any I/O.
+    pub fn known(&self) -> Option<Arc<Snapshot>> {
+        self.shared.newest.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Loads what has been committed since, and answers the newest snapshot.
+    ///
+    /// # Errors
+    /// [`Error::NoTable`] where nobody has created it.
+    pub async fn load(&self) -> Result<Arc<Snapshot>, Error> {
+        let mut delta = self.shared.delta.lock().await;
+        self.load_locked(&mut delta).await
+    }
+
+    async fn load_locked(&self, delta: &mut Option<DeltaTable>) -> Result<Arc<Snapshot>, Error> {
+        let table = match delta {
+            Some(table) => {
+                table.update_state().await?;
+                table
+            }
+            None => {
+                let mut table = DeltaTable::new(self.log_store()?);
+                match table.load().await {
+                    Ok(()) => delta.insert(table),
+                    Err(DeltaTableError::NotATable(_)) => return Err(self.no_table()),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        };
+        let known = self.known();
+        let state = table.snapshot()?;
+        if let Some(known) = known.as_ref().filter(|known| known.version() == state.version()) {
+            return Ok(known.clone());
+        }
+        let snapshot = Snapshot::of(self, state, table.log_store().as_ref(), known.as_deref()).await?;
+        let snapshot = Arc::new(snapshot);
+        self.remember(&snapshot);
+        Ok(snapshot)
+    }
+
+    fn remember(&self, snapshot: &Arc<Snapshot>) {
+        let mut newest = self.shared.newest.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if newest.as_ref().is_none_or(|known| known.version() < snapshot.version()) {
+            *newest = Some(snapshot.clone());
+        }
+    }
+
+    /// Makes the table hold these columns: creates it, or adds the columns that it lacks.
+    pub async fn ensure(&self, columns: &ArrowSchema) -> Result<Arc<Snapshot>, Error> {
+        let mut delta = self.shared.delta.lock().await;
+        match self.load_locked(&mut delta).await {
+            Ok(_) => {}
+            Err(Error::NoTable { .. }) => *delta = Some(self.create(columns).await?),
+            Err(error) => return Err(error),
+        }
+        self.widen(&mut delta, columns).await?;
+        self.load_locked(&mut delta).await
+    }
+
+    async fn create(&self, columns: &ArrowSchema) -> Result<DeltaTable, Error> {
+        let columns = columns.fields().iter().map(|field| delta_field(field)).collect::<Result<Vec<_>, _>>()?;
+        let table = CreateBuilder::new()
+            .with_log_store(self.log_store()?)
+            .with_table_name(self.name())
+            .with_columns(columns)
+            .with_partition_columns([PARTITION])
+            .await?;
+        self.sync_version(table.version().unwrap_or_default()).await?;
+        Ok(table)
+    }
+
+    async fn widen(&self, delta: &mut Option<DeltaTable>, columns: &ArrowSchema) -> Result<(), Error> {
+        let table = delta.as_mut().ok_or_else(|| self.no_table())?;
+        let state = table.snapshot()?;
+        let known = state.schema();
+        let lacking = columns.fields().iter().filter(|field| known.field(field.name()).is_none());
+        let lacking = lacking.map(|field| delta_field(field)).collect::<Result<Vec<_>, _>>()?;
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let all = known.fields().cloned().chain(lacking.iter().cloned());
+        let all = StructType::try_new(all).map_err(DeltaTableError::from)?;
+        let metadata = state.metadata().clone().with_schema(&all).map_err(DeltaTableError::from)?;
+        let commit = CommitBuilder::from(CommitProperties::default().with_max_retries(0))
+            .with_actions(vec![Action::Metadata(metadata)])
+            .build(Some(state), table.log_store(), DeltaOperation::AddColumn { fields: lacking })
+            .await?;
+        self.sync_version(commit.version()).await?;
+        table.update_state().await?;
+        Ok(())
+    }
+
+    /// Runs `work` on Delta's state and the snapshot that belongs to it, alone.
+    pub(crate) async fn exclusively<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut DeltaTable, &Arc<Snapshot>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut delta = self.shared.delta.lock().await;
+        let snapshot = self.load_locked(&mut delta).await?;
+        let table = delta.as_mut().ok_or_else(|| self.no_table())?;
+        work(table, &snapshot).await
+    }
+
+    /// Makes a version of a local table's log durable.
+    pub(crate) async fn sync_version(&self, version: u64) -> Result<(), Error> {
+        self.store().sync(&[format!("{}/_delta_log/{version:020}.json", self.name())]).await
+    }
+
+    fn log_store(&self) -> Result<LogStoreRef, Error> {
+        self.shared.store.log_store(self.name())
+    }
+
+    fn no_table(&self) -> Error {
+        Error::NoTable { table: self.name().to_owned() }
+    }
+}
+
+/// A column as Delta Lake declares it, with our documentation as its comment.
+fn delta_field(field: &ArrowField) -> Result<StructField, Error> {
+    let data_type = match field.data_type() {
+        ArrowType::Boolean => DataType::BOOLEAN,
+        ArrowType::Int32 => DataType::INTEGER,
+        ArrowType::Int64 => DataType::LONG,
+        ArrowType::Float32 => DataType::FLOAT,
+        ArrowType::Float64 => DataType::DOUBLE,
+        ArrowType::Utf8View => DataType::STRING,
+        ArrowType::Binary => DataType::BINARY,
+        ArrowType::Date32 => DataType::DATE,
+        ArrowType::Timestamp(_, Some(_)) => DataType::TIMESTAMP,
+        other => return Err(Error::Internal(format!("no table of ours has a column of type {other}"))),
+    };
+    let text = |key: &str| field.metadata().get(key).cloned().unwrap_or_default();
+    let metadata = [("comment", text("doc")), ("unit", text("unit"))];
+    let metadata = metadata.into_iter().filter(|(_, value)| !value.is_empty());
+    Ok(StructField::new(field.name(), data_type, field.is_nullable())
+        .with_metadata(metadata.map(|(key, value)| (key, MetadataValue::String(value)))))
+}
