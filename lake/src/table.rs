@@ -74,11 +74,11 @@ impl Table {
             }
             None => {
                 let mut table = DeltaTable::new(self.log_store()?);
-                match table.load().await {
-                    Ok(()) => delta.insert(table),
-                    Err(DeltaTableError::NotATable(_)) => return Err(self.no_table()),
-                    Err(error) => return Err(error.into()),
+                if !table.verify_deltatable_existence().await? {
+                    return Err(self.no_table());
                 }
+                table.load().await?;
+                delta.insert(table)
             }
         };
         let known = self.known();

@@ -1,0 +1,82 @@
+//! What the device stands on: time, its own state, a network, and somebody who is told what happens.
+
+use embedded_io_async::{Read, Write};
+
+use crate::{
+    clock::Moment,
+    schedule::Channel,
+    sensor::{Missing, Vitals},
+};
+
+/// The hardware, or what plays it.
+pub trait Board {
+    /// The present moment.
+    fn now(&self) -> Moment;
+
+    /// What the board can tell of the device's state.
+    fn vitals(&mut self) -> Vitals {
+        Vitals::default()
+    }
+
+    /// Hears what happens: for a log, a lamp, a tally.
+    fn note(&mut self, _event: Event) {}
+}
+
+/// How the device reaches its broker.
+pub trait Dial {
+    /// A byte stream to the broker; whoever adds TLS wraps it here. Its futures must be cancel-safe.
+    type Io<'a>: Read + Write
+    where
+        Self: 'a;
+
+    /// Opens a new stream. May take long: the device gives up after [`crate::publisher::OPEN_MAX`].
+    fn dial(&mut self) -> impl Future<Output = Result<Self::Io<'_>, Unreachable>>;
+}
+
+/// The network gave no stream to the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreachable;
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A reading was taken and kept.
+    Taken(Channel),
+    /// So many readings were not taken.
+    Missing {
+        /// Why.
+        reason: Missing,
+        /// How many.
+        count: u64,
+    },
+    /// The outbox was full: so many of the oldest readings were dropped.
+    Dropped(u64),
+    /// The broker answered.
+    Connected,
+    /// The broker was not reached, or the connection ended.
+    Lost(Lost),
+    /// The broker accepted so many readings.
+    Acknowledged(usize),
+    /// The broker refused so many readings; they are kept and tried again after a pause.
+    Refused(usize),
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    /// The network gave no stream.
+    #[error("the broker cannot be reached")]
+    Unreachable,
+    /// The broker said no, with this MQTT reason code.
+    #[error("the broker refused the connection with reason {0:#04x}")]
+    Refused(u8),
+    /// No answer in time.
+    #[error("the broker did not answer in time")]
+    TimedOut,
+    /// The stream ended or broke.
+    #[error("the connection broke")]
+    Closed,
+    /// What came was not the MQTT the device speaks.
+    #[error("the broker broke the protocol or does not take QoS 1")]
+    Protocol,
+}

@@ -1,0 +1,168 @@
+//! The sensing half of a device: takes what is due, fixes its time, encodes it and keeps it.
+
+use embassy_time::{Duration, Instant};
+use zeugma_schemas::domains::{DeviceHealth, Measurement};
+
+use crate::{
+    batch::Format,
+    board::{Board, Event},
+    clock::{Moment, Stamp},
+    device::{RECORD_BYTES_MAX, Settings},
+    outbox::Outbox,
+    random::Random,
+    schedule::{Channel, Pace, Schedule},
+    sensor::{Missing, Sensor},
+};
+
+/// An eager sensor fills the outbox so far and no further: what the window of four payloads holds.
+const EAGER_MAX: usize = 64;
+
+/// Sensor, schedule and outbox; knows no network.
+pub(crate) struct Senses<S, const RECORDS: usize, const BYTES: usize> {
+    pub(crate) outbox: Outbox<RECORDS, BYTES>,
+    pub(crate) format: Format,
+    pub(crate) random: Random,
+    /// Whether the device was told to take no more readings.
+    pub(crate) stopped: bool,
+    pace: Pace,
+    health_every: Duration,
+    boot: i64,
+    remaining: Option<u64>,
+    sensor: S,
+    /// When it was switched on, and what is due; made at the first look.
+    schedule: Option<(Instant, Schedule)>,
+    stamps: [Stamp; 2],
+    seqs: [i64; 2],
+}
+
+impl<S: Sensor, const RECORDS: usize, const BYTES: usize> Senses<S, RECORDS, BYTES> {
+    pub(crate) fn new(settings: &Settings<'_>, sensor: S, random: Random) -> Self {
+        Senses {
+            outbox: Outbox::default(),
+            format: settings.format,
+            random,
+            stopped: false,
+            pace: settings.pace,
+            health_every: settings.health_every,
+            boot: settings.boot,
+            remaining: settings.readings_max,
+            sensor,
+            schedule: None,
+            stamps: [Stamp::default(); 2],
+            seqs: [settings.seq_first; 2],
+        }
+    }
+
+    /// Takes and keeps every reading that is due; answers the moment it did so.
+    pub(crate) fn sense<B: Board>(&mut self, board: &mut B) -> Instant {
+        let now = board.now();
+        if self.schedule.is_none() {
+            let phase_us = if let Pace::Every(every) = self.pace { every.as_micros() } else { 0 };
+            let phase = Duration::from_micros(self.random.below(phase_us));
+            self.schedule = Some((now.at, Schedule::new(now.at, self.pace, self.health_every, phase)));
+        }
+        // In turns, so that an eager sensor leaves room for the report.
+        let mut any = true;
+        while any {
+            any = false;
+            for channel in Channel::ALL {
+                any |= self.take(channel, &now, board);
+            }
+        }
+        now.at
+    }
+
+    /// Takes one reading of `channel` if it is due and wanted; answers whether it was.
+    fn take<B: Board>(&mut self, channel: Channel, now: &Moment, board: &mut B) -> bool {
+        if self.next_of(channel).is_none_or(|next| next > now.at) {
+            return false;
+        }
+        let mut buf = [0; RECORD_BYTES_MAX];
+        let taken = self.encode(channel, now, board, &mut buf);
+        if let Some((_, schedule)) = &mut self.schedule {
+            let late = schedule.advance(channel, now.at, taken.is_ok());
+            if late > 0 {
+                board.note(Event::Missing { reason: Missing::Late, count: late });
+            }
+        }
+        match taken {
+            Ok(len) => self.keep(channel, &buf[..len], board),
+            Err(reason) => board.note(Event::Missing { reason, count: 1 }),
+        }
+        true
+    }
+
+    fn keep<B: Board>(&mut self, channel: Channel, bytes: &[u8], board: &mut B) {
+        self.seqs[channel as usize] += 1;
+        self.remaining = self.remaining.map(|left| left - 1);
+        board.note(Event::Taken(channel));
+        let dropped = self.outbox.push(channel, bytes);
+        if dropped > 0 {
+            board.note(Event::Dropped(dropped));
+        }
+    }
+
+    fn encode<B: Board>(
+        &mut self,
+        channel: Channel,
+        now: &Moment,
+        board: &mut B,
+        buf: &mut [u8],
+    ) -> Result<usize, Missing> {
+        let time_us = self.stamps[channel as usize].next(now.time_us).ok_or(Missing::ClockUnset)?;
+        let (seq, format) = (self.seqs[channel as usize], self.format);
+        match channel {
+            Channel::Sensor => {
+                let reading = self.sensor.sample(time_us, now.utc_offset_s)?;
+                encode(&reading, format, time_us, seq, buf)
+            }
+            Channel::Health => encode(&self.health(now, board), format, time_us, seq, buf),
+        }
+    }
+
+    fn health<B: Board>(&self, now: &Moment, board: &mut B) -> DeviceHealth {
+        let vitals = board.vitals();
+        let started = self.schedule.map_or(now.at, |(started, _)| started);
+        DeviceHealth {
+            boot: Some(self.boot),
+            uptime_s: Some(now.at.saturating_duration_since(started).as_secs() as i64),
+            battery_v: vitals.battery_v,
+            rssi_dbm: vitals.rssi_dbm,
+            firmware: Some(env!("CARGO_PKG_VERSION")),
+            outbox_len: Some(self.outbox.len() as i32),
+            dropped: Some(self.outbox.dropped() as i64),
+        }
+    }
+
+    /// When the device has to sense again; `None` while only an acknowledgement can make it.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        Channel::ALL.into_iter().filter_map(|channel| self.next_of(channel)).min()
+    }
+
+    fn next_of(&self, channel: Channel) -> Option<Instant> {
+        let (_, schedule) = self.schedule.as_ref()?;
+        // Two records: one for the sensor, one for the report that may be due in the same turn.
+        let has_room = self.outbox.len() < EAGER_MAX && self.outbox.has_room(2, 2 * RECORD_BYTES_MAX);
+        let wanted = !self.stopped && self.remaining != Some(0) && (has_room || !schedule.is_eager(channel));
+        wanted.then(|| schedule.next(channel))
+    }
+
+    /// Whether no reading is wanted any more and none is left.
+    pub(crate) fn is_done(&self) -> bool {
+        (self.stopped || self.remaining == Some(0)) && self.outbox.is_empty()
+    }
+}
+
+fn encode(
+    reading: &impl Measurement,
+    format: Format,
+    time_us: i64,
+    seq: i64,
+    buf: &mut [u8],
+) -> Result<usize, Missing> {
+    let encoded = match format {
+        Format::Avro => reading.encode_avro(time_us, seq, buf),
+        Format::Json => reading.encode_json(time_us, seq, buf),
+    };
+    encoded.map_err(|_| Missing::TooLarge)
+}

@@ -1,0 +1,38 @@
+//! What a sensor answers: a value, or the reason there is none; never a guess.
+
+use zeugma_schemas::domains::Measurement;
+
+/// One thing that can be measured.
+pub trait Sensor {
+    /// What it measures; its domain is part of the type.
+    type Reading: Measurement;
+
+    /// Measures now. `time_us` is the time the reading will carry.
+    fn sample(&mut self, time_us: i64, utc_offset_s: i32) -> Result<Self::Reading, Missing>;
+}
+
+/// Why there is no reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// The device does not know the time.
+    #[error("the clock was never set")]
+    ClockUnset,
+    /// The sensor did not answer or was out of its range.
+    #[error("the sensor gave no valid value")]
+    NoValue,
+    /// The moment to measure passed while the device was busy; it is not made up for.
+    #[error("the moment to measure had passed")]
+    Late,
+    /// The encoded reading is larger than a record of the outbox.
+    #[error("the reading is larger than a record")]
+    TooLarge,
+}
+
+/// What only the board can tell of the device's own state; what it cannot tell is absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Vitals {
+    /// Voltage of the battery.
+    pub battery_v: Option<f64>,
+    /// Strength of the received radio signal.
+    pub rssi_dbm: Option<i32>,
+}
