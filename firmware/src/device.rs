@@ -146,7 +146,7 @@ impl<S: Sensor, const RECORDS: usize, const BYTES: usize> Device<S, RECORDS, BYT
     ) -> Result<(), Lost> {
         let now = self.senses.sense(board);
         if self.publisher.ack_deadline().is_some_and(|deadline| deadline <= now) {
-            
+            return Err(Lost::TimedOut);
         }
         while let Some(parcel) = self.publisher.pack(&mut self.senses.outbox, self.senses.format, now, link) {
             let writing = with_timeout(WRITE_MAX, link.publish(&parcel));

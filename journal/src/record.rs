@@ -1,10 +1,10 @@
 //! One record: a payload as it was published, with what acceptance must know to judge it again later.
 //!
 //! ```text
-//! received_at_us i64 | tenant length u8 | topic length u16 | whole bytes u64 | tenant | topic | payload
+//! received_at_us i64 | tenant length u8 | topic length u16 | cut u64 | tenant | topic | [sha256] | payload
 //! ```
-//! All numbers little-endian. Tenant length 0 means that the session was bound to no tenant. Where the
-//! payload is kept whole, `whole bytes` is its length; otherwise it is what the length was before the cut.
+//! All numbers little-endian. Tenant length 0 means that the session was bound to no tenant. `cut` is 0
+//! where the payload is kept whole; otherwise it is the length before the cut, and the hash follows.
 
 /// Bytes before the texts.
 const HEAD: usize = 8 + 1 + 2 + 8;
@@ -31,26 +31,29 @@ pub enum Payload<'a> {
     Cut {
         /// What was kept; ends with nothing but payload bytes.
         kept: &'a [u8],
-        /// How long it was.
+        /// How long it was; never zero.
         bytes: u64,
+        /// SHA-256 of all of it, so that its sender can find it again.
+        sha256: [u8; 32],
     },
 }
 
 impl<'a> Record<'a> {
     /// Appends the record's bytes. A topic or tenant longer than the format holds is cut at its limit.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let tenant = cut(self.tenant.unwrap_or_default(), u8::MAX.into());
-        let topic = cut(self.topic, u16::MAX.into());
-        let (kept, whole) = match self.payload {
-            Payload::Whole(bytes) => (bytes, bytes.len() as u64),
-            Payload::Cut { kept, bytes } => (kept, bytes),
+        let tenant = shorten(self.tenant.unwrap_or_default(), u8::MAX.into());
+        let topic = shorten(self.topic, u16::MAX.into());
+        let (kept, cut, sha256) = match &self.payload {
+            Payload::Whole(bytes) => (*bytes, 0, &[][..]),
+            Payload::Cut { kept, bytes, sha256 } => (*kept, *bytes, &sha256[..]),
         };
         out.extend_from_slice(&self.received_at_us.to_le_bytes());
         out.push(tenant.len() as u8);
         out.extend_from_slice(&(topic.len() as u16).to_le_bytes());
-        out.extend_from_slice(&whole.to_le_bytes());
+        out.extend_from_slice(&cut.to_le_bytes());
         out.extend_from_slice(tenant.as_bytes());
         out.extend_from_slice(topic.as_bytes());
+        out.extend_from_slice(sha256);
         out.extend_from_slice(kept);
     }
 
@@ -59,19 +62,21 @@ impl<'a> Record<'a> {
         let (head, rest) = bytes.split_at_checked(HEAD)?;
         let received_at_us = i64::from_le_bytes(head[..8].try_into().ok()?);
         let topic_len = u16::from_le_bytes(head[9..11].try_into().ok()?).into();
-        let whole = u64::from_le_bytes(head[11..].try_into().ok()?);
+        let cut = u64::from_le_bytes(head[11..].try_into().ok()?);
         let (tenant, rest) = rest.split_at_checked(head[8].into())?;
-        let (topic, kept) = rest.split_at_checked(topic_len)?;
+        let (topic, rest) = rest.split_at_checked(topic_len)?;
         let tenant = std::str::from_utf8(tenant).ok()?;
         let topic = std::str::from_utf8(topic).ok()?;
-        let payload = match kept.len() as u64 {
-            len if len == whole => Payload::Whole(kept),
-            _ => Payload::Cut { kept, bytes: whole },
+        let payload = if cut == 0 {
+            Payload::Whole(rest)
+        } else {
+            let (sha256, kept) = rest.split_first_chunk()?;
+            Payload::Cut { kept, bytes: cut, sha256: *sha256 }
         };
         Some(Record { tenant: (!tenant.is_empty()).then_some(tenant), topic, received_at_us, payload })
     }
 }
 
-fn cut(text: &str, len_max: usize) -> &str {
+fn shorten(text: &str, len_max: usize) -> &str {
     if text.len() <= len_max { text } else { &text[..text.floor_char_boundary(len_max)] }
 }

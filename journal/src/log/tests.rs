@@ -55,7 +55,7 @@ fn cut_payload_remembers_how_long_it_was() {
         tenant: None,
         topic: "what/ever",
         received_at_us: -1,
-        payload: Payload::Cut { kept: b"beginning", bytes: 300_000 },
+        payload: Payload::Cut { kept: b"beginning", bytes: 300_000, sha256: [7; 32] },
     };
     batch.push(&record);
     let synced = Synced { first: 9, batch };
