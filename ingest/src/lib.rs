@@ -1,18 +1,68 @@
-//! The writer: from MQTT to the lake, one step a file, in this order.
+//! The writer: from MQTT to the lake, one step a file, in the order of a reading's life.
 //!
 //! ```text
-//! door ───────┐                                              ┌─▶ tail ─▶ committer ─▶ lake
-//!             ├─▶ journal (append, sync) ─▶ PUBACK ─▶ accept ─┤                │
-//! subscriber ─┘                                              └─▶ dead letters └─▶ release, truncate
+//! door ───────┐
+//!             ├─▶ journal ─▶ PUBACK
+//! subscriber ─┘      │
+//!                    └─▶ accept ─▶ tail ─▶ committer ─▶ lake, then tail and journal let go
 //! ```
+//!
+//! 1. received - [`door`] (an MQTT listener) or [`subscriber`] (any broker's client) takes a payload
+//! 2. durable - the journal (its own crate) has it on disk
+//! 3. acknowledged - only now the sender is told
+//! 4. accepted - [`accept`] decodes, checks, and decides whether it is new, by [`watermarks`]
+//! 5. visible - [`tail`] shows it to the next query
+//! 6. committed - [`committer`] makes it part of the lake
+//! 7. only in the lake - tail and journal forget it
+//!
+//! Beside them: [`source`] (whose positions these are), [`schema_files`] (domains that come while we
+//! run), [`ingest`] (starts and stops all of it), [`metrics`].
 
+pub mod accept;
+pub mod committer;
 pub mod door;
+pub mod ingest;
 pub mod metrics;
+pub mod schema_files;
+pub mod source;
 pub mod subscriber;
+pub mod tail;
+pub mod watermarks;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
+pub use ingest::{Config, Ingest};
 pub use metrics::Metrics;
 
 /// The time, microseconds since 1970; tests and simulations bring their own.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// What can go wrong with the writer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something in the data folder cannot be used.
+    #[error("cannot use `{path}`: {problem}")]
+    Folder {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The journal fails.
+    #[error(transparent)]
+    Journal(#[from] zeugma_journal::Error),
+    /// The lake fails.
+    #[error(transparent)]
+    Lake(#[from] zeugma_lake::Error),
+    /// The operating system refuses a thread or a socket.
+    #[error("cannot start {what}")]
+    Start {
+        /// What could not be started.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The client of the broker ended.
+    #[error("the broker's client ended")]
+    Subscriber(#[from] subscriber::Error),
+}

@@ -1,10 +1,18 @@
 //! Rows looked up by their keys: one scan of the key columns for each date, the rest only for what is found.
 
-use std::{collections::HashSet, ops::Range, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::Arc,
+};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, Date32Array, RecordBatch},
-    datatypes::{SchemaRef, TimestampMicrosecondType},
+    array::{
+        Array, ArrayRef, AsArray, BooleanArray, Date32Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
+    },
+    compute::cast,
+    datatypes::{DataType, SchemaRef, TimestampMicrosecondType},
+    error::ArrowError,
 };
 use bytes::Bytes;
 use futures::{FutureExt, TryStreamExt, future::BoxFuture};
@@ -15,11 +23,14 @@ use parquet::{
         arrow_reader::{ArrowPredicateFn, ArrowReaderOptions, RowFilter},
         async_reader::AsyncFileReader,
     },
-    errors::{ParquetError, Result as ParquetResult},
+    errors::Result as ParquetResult,
     file::metadata::{ParquetMetaData, ParquetMetaDataReader},
 };
 
 use crate::{Error, Snapshot, Table, layout, snapshot::DataFile, table::PARTITION};
+
+/// The columns that identify a row.
+const KEY: [&str; 3] = ["tenant", "device", "time"];
 
 /// What identifies a row within a table.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -55,16 +66,50 @@ impl Table {
         columns: &SchemaRef,
         keys: Arc<HashSet<Key>>,
     ) -> Result<Vec<RecordBatch>, Error> {
-        let path = Path::parse(&file.path).map_err(|error| Error::Internal(error.to_string()))?;
-        let reader = Reader { store: self.store().root(), path, size: file.size };
-        let builder = ParquetRecordBatchStreamBuilder::new(reader).await?;
-        let key_columns = ProjectionMask::columns(builder.parquet_schema(), ["tenant", "device", "time"]);
+        let builder = self.open(file).await?;
+        let key_columns = ProjectionMask::columns(builder.parquet_schema(), KEY);
         let wanted = ArrowPredicateFn::new(key_columns, move |rows| matches(&rows, &keys));
         let rows = builder.with_row_filter(RowFilter::new(vec![Box::new(wanted)])).build()?;
         let rows: Vec<RecordBatch> = rows.try_collect().await?;
         let rows = rows.iter().filter(|rows| rows.num_rows() > 0);
         rows.map(|rows| layout::conform(&with_date(rows, file.date)?, columns)).collect()
     }
+}
+
+impl Table {
+    /// The newest time of each (tenant, device), from all files of a snapshot.
+    pub async fn newest_times(&self, snapshot: &Snapshot) -> Result<HashMap<(String, String), i64>, Error> {
+        let mut newest = HashMap::new();
+        for file in snapshot.files() {
+            let builder = self.open(file).await?;
+            let key_columns = ProjectionMask::columns(builder.parquet_schema(), KEY);
+            let mut rows = builder.with_projection(key_columns).build()?;
+            while let Some(rows) = rows.try_next().await? {
+                raise_newest(&rows, &mut newest)?;
+            }
+        }
+        Ok(newest)
+    }
+
+    async fn open(&self, file: &DataFile) -> Result<ParquetRecordBatchStreamBuilder<Reader>, Error> {
+        let path = Path::parse(&file.path).map_err(|error| Error::Internal(error.to_string()))?;
+        let reader = Reader { store: self.store().root(), path, size: file.size };
+        Ok(ParquetRecordBatchStreamBuilder::new(reader).await?)
+    }
+}
+
+/// Rows are sorted by their keys, so only the last of each run of one device needs a look at the map.
+fn raise_newest(rows: &RecordBatch, newest: &mut HashMap<(String, String), i64>) -> Result<(), Error> {
+    let keys = Keys::of(rows)?;
+    for row in 0..rows.num_rows() {
+        let (tenant, device, time_us) = keys.row(row);
+        if row + 1 < rows.num_rows() && (tenant, device) == (keys.row(row + 1).0, keys.row(row + 1).1) {
+            continue;
+        }
+        let known = newest.entry((tenant.to_owned(), device.to_owned())).or_insert(time_us);
+        *known = time_us.max(*known);
+    }
+    Ok(())
 }
 
 fn may_hold(file: &DataFile, keys: &HashSet<Key>) -> bool {
@@ -78,31 +123,43 @@ fn may_hold(file: &DataFile, keys: &HashSet<Key>) -> bool {
     })
 }
 
-fn matches(rows: &RecordBatch, keys: &HashSet<Key>) -> Result<BooleanArray, arrow::error::ArrowError> {
-    let text = |name: &str| -> Result<ArrayRef, arrow::error::ArrowError> {
-        arrow::compute::cast(&column(rows, name)?, &arrow::datatypes::DataType::Utf8View)
-    };
-    let (tenants, devices) = (text("tenant")?, text("device")?);
-    let (tenants, devices) = (tenants.as_string_view(), devices.as_string_view());
-    let times = column(rows, "time")?;
-    let times = times.as_primitive::<TimestampMicrosecondType>();
+fn matches(rows: &RecordBatch, keys: &HashSet<Key>) -> Result<BooleanArray, ArrowError> {
+    let found = Keys::of(rows)?;
     // Times are the sharpest: most rows are passed over without making a key of their texts.
     let wanted: HashSet<i64> = keys.iter().map(|key| key.time_us).collect();
-    let found = (0..rows.num_rows()).map(|row| {
-        wanted.contains(&times.value(row))
-            && keys.contains(&Key {
-                tenant: tenants.value(row).to_owned(),
-                device: devices.value(row).to_owned(),
-                time_us: times.value(row),
-            })
+    let matching = (0..rows.num_rows()).map(|row| {
+        let (tenant, device, time_us) = found.row(row);
+        let key = || Key { tenant: tenant.to_owned(), device: device.to_owned(), time_us };
+        Some(wanted.contains(&time_us) && keys.contains(&key()))
     });
-    Ok(found.map(Some).collect())
+    Ok(matching.collect())
 }
 
-fn column(rows: &RecordBatch, name: &str) -> Result<ArrayRef, arrow::error::ArrowError> {
-    rows.column_by_name(name)
-        .cloned()
-        .ok_or_else(|| ParquetError::General(format!("a file of ours has no column `{name}`")).into())
+/// The key columns of some rows.
+struct Keys {
+    tenants: StringViewArray,
+    devices: StringViewArray,
+    times: TimestampMicrosecondArray,
+}
+
+impl Keys {
+    fn of(rows: &RecordBatch) -> Result<Keys, ArrowError> {
+        let column = |name: &str| {
+            let missing = || ArrowError::SchemaError(format!("a file of ours has no column `{name}`"));
+            rows.column_by_name(name).ok_or_else(missing)
+        };
+        // Another engine's compaction may have written texts in their older type.
+        let text = |name: &str| Ok::<_, ArrowError>(cast(column(name)?, &DataType::Utf8View)?.as_string_view().clone());
+        Ok(Keys {
+            tenants: text("tenant")?,
+            devices: text("device")?,
+            times: column("time")?.as_primitive::<TimestampMicrosecondType>().clone(),
+        })
+    }
+
+    fn row(&self, row: usize) -> (&str, &str, i64) {
+        (self.tenants.value(row), self.devices.value(row), self.times.value(row))
+    }
 }
 
 /// The partition's date as a column: files of a partition do not hold it.

@@ -1,1 +1,117 @@
-//! The reader
+//! The reader: answers questions from the lake and the tail, in SQL or by path, over HTTP.
+//!
+//! The flow of a question, and the files in that order:
+//!
+//! ```text
+//! request -> http ------- Host, path, parameters, Accept
+//!              |
+//!            grant ------ the tenants that may be seen
+//!              |
+//!            ask -------- a place among the running questions, and a deadline
+//!              |
+//!            catalog ---- the tables there are
+//!              |
+//!            session ---- only those tables, only reading: statement, wildcard
+//!              |
+//!            table ------ snapshot and tail, joined at the seam: prune, scan
+//!              |
+//!            encode ----- batches become JSON, CSV, Arrow or Parquet as they come
+//!              |
+//! answer <-- problem ---- or the reason why not
+//! ```
+//!
+//! Knows the lake and the words, never ingest: what ingest has not committed yet comes through
+//! [`seam::Tail`], in process or as [`RemoteTail`].
+
+pub mod ask;
+pub mod catalog;
+pub mod encode;
+pub mod error;
+pub mod grant;
+mod http;
+mod problem;
+mod prune;
+pub mod remote_tail;
+mod scan;
+mod session;
+mod statement;
+mod table;
+mod wildcard;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use zeugma_lake::{Lake, seam};
+
+pub use ask::{Answer, Query, Rows};
+pub use error::{Error, ErrorKind};
+pub use grant::Grant;
+pub use remote_tail::RemoteTail;
+
+/// How much one question, and all of them together, may take.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Longest time from question to the last byte of its answer.
+    pub time_max: Duration,
+    /// Memory of all running questions together; beyond it they use the disk, as far as they can.
+    pub memory_bytes_max: usize,
+    /// Disk that all running questions may use when memory is short.
+    pub spill_bytes_max: u64,
+    /// Questions answered at once; each may use every core, so more only wait for each other.
+    pub running_max: usize,
+    /// How long a question waits for its turn before it is sent away.
+    pub wait_max: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            time_max: Duration::from_secs(60),
+            memory_bytes_max: 1 << 30,
+            spill_bytes_max: 4 << 30,
+            running_max: 32,
+            wait_max: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What the reader is given by the program.
+#[derive(Clone)]
+pub struct Components {
+    /// The lake.
+    pub lake: Lake,
+    /// What ingest has accepted and not committed yet; none to answer from the lake alone.
+    pub tail: Option<Arc<dyn seam::Tail>>,
+    /// The text of `/metrics`.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Reasons why the program is not ready; none when it is.
+    pub ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Whether the tail is served to other processes: true where it is our own.
+    pub serves_tail: bool,
+}
+
+/// Everything that is answered over HTTP.
+///
+/// # Panics
+/// Where the engine refuses its settings, which do not depend on anything from outside.
+pub fn router(components: Components) -> axum::Router {
+    let query = Query::new(components.lake.clone(), components.tail.clone(), Config::default());
+    http::router(components, query.expect("the engine takes the settings it was built with"))
+}
+
+/// Answers requests on a listener until the shutdown; then lets running answers end.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    components: Components,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let stopped = shutdown.clone();
+    let served = axum::serve(listener, router(components)).with_graceful_shutdown(stopped.cancelled_owned());
+    tokio::select! {
+        served = served => served,
+        () = async { shutdown.cancelled().await; tokio::time::sleep(http::GRACE).await } => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,15 @@
-//! The city
+//! What tests of the whole city stand on.
+//!
+//! - [`city`] - everything in one process, on free ports, in a temporary folder
+//! - [`device`] - an MQTT client that publishes and waits for its acknowledgement
+//! - [`program`] - the real binary as a child process, which can be killed
+//! - [`peers`] - other people's programs: mosquitto, and Python with fastavro and DuckDB
+
+pub mod city;
+pub mod device;
+pub mod peers;
+pub mod program;
+
+pub use city::City;
+pub use device::Device;
+pub use program::Program;

@@ -1,2 +1,79 @@
-//! The program
-fn main() {}
+//! Zeugma joins every sensor of a city into tables that anybody entitled can ask.
+
+use std::process::ExitCode;
+
+use tokio_util::sync::CancellationToken;
+use zeugma::{Usage, cli};
+
+/// Wrong use (sysexits.h, EX_USAGE).
+const WRONG_USE: u8 = 64;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(cli::Ended::Help(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(cli::Ended::Wrong(usage)) => return wrong_use(&usage),
+    };
+    start_logs();
+    // Both providers are linked, as libraries below differ in theirs; we say which one counts.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("zeugma: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        tokio::spawn(stop_on_signals(shutdown.clone()));
+        cli::run(command, shutdown).await
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<Usage>() {
+            Some(usage) => wrong_use(usage),
+            None => {
+                eprintln!("zeugma: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn wrong_use(usage: &Usage) -> ExitCode {
+    eprintln!("zeugma: {usage}");
+    ExitCode::from(WRONG_USE)
+}
+
+fn start_logs() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        EnvFilter::new("warn,zeugma=info,zeugma_ingest=info,zeugma_lake=info,zeugma_query=info")
+    });
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+/// The first SIGINT or SIGTERM stops in order, the second at once.
+async fn stop_on_signals(shutdown: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        tracing::error!("signals cannot be caught: stop with SIGKILL, nothing is lost by it");
+        return;
+    };
+    for again in [false, true] {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if again {
+            std::process::exit(1);
+        }
+        shutdown.cancel();
+    }
+}

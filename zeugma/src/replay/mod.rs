@@ -18,6 +18,8 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
+use crate::Usage;
+
 use mapping::Field;
 use plan::Plan;
 use publish::Link;
@@ -108,11 +110,6 @@ impl FromStr for Speed {
         }
     }
 }
-
-/// The call is wrong: nothing was sent, and the program ends with exit code 64.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Usage(pub String);
 
 /// How many readings went which way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context;
 use flate2::read::MultiGzDecoder;
 
-use super::Usage;
+use crate::Usage;
 
 /// Bytes read from a file at once: large enough that system calls do not count.
 const READ_BYTES: usize = 256 * 1024;

@@ -1,0 +1,114 @@
+//! The protocols' rules: what each version is told at its handshake, and what is answered to everything a
+//! client can send.
+
+use std::{num::NonZeroU32, rc::Rc};
+
+use ntex::{time::Seconds, util::ByteString};
+use ntex_mqtt::{QoS, v3, v5};
+use v5::codec::{PublishAckReason, SubscribeAckReason};
+use zeugma_schemas::limits::PAYLOAD_BYTES_MAX;
+
+use super::{
+    publish::{Error, PACKET_BYTES_MAX, Publish, Refusal},
+    session::Session,
+    worker::{Sink, Worker},
+};
+
+/// Announced to MQTT 5 clients as Maximum Packet Size: the largest payload, 1 KiB for the header and the
+/// topic (187 bytes at most), 64 KiB for properties. Larger ones end the connection with reason 0x95.
+pub(super) const PACKET_BYTES_ANNOUNCED: u32 = PAYLOAD_BYTES_MAX as u32 + 1024 + 65_536;
+
+const NO_SUBSCRIPTIONS: &str = "nothing can be subscribed to here: ask over HTTP or SQL";
+const TOPIC_WANTED: &str = "the topic must be city/v1/{tenant}/{domain}/{device}";
+
+impl TryFrom<Error> for v5::PublishAck {
+    type Error = Error;
+
+    // Each of them ends the connection: an acknowledgement, even a bad one, would release the payload.
+    fn try_from(error: Error) -> Result<v5::PublishAck, Error> {
+        Err(error)
+    }
+}
+
+/// Accepts an MQTT 3.1.1 client. Until tokens exist a session is bound to no tenant.
+pub(super) fn welcome_v3(worker: &Rc<Worker>, handshake: v3::Handshake) -> v3::HandshakeAck<Rc<Session>> {
+    let session = worker.enter(None, Sink::V3(handshake.sink()));
+    let no_keep_alive = handshake.packet().keep_alive == 0;
+    let mut ack = handshake.ack(session, false);
+    // A client cannot be told that its packet is too large, so all are read, large ones in pieces.
+    ack = ack.max_packet_size(NonZeroU32::new(PACKET_BYTES_MAX).expect("a constant above zero"));
+    if no_keep_alive { ack.idle_timeout(Seconds::ZERO) } else { ack }
+}
+
+/// Accepts an MQTT 5 client and tells it what there is not.
+pub(super) fn welcome_v5(worker: &Rc<Worker>, handshake: v5::Handshake) -> v5::HandshakeAck<Rc<Session>> {
+    let session = worker.enter(None, Sink::V5(handshake.sink()));
+    let no_keep_alive = handshake.packet().keep_alive == 0;
+    let no_client_id = handshake.packet().client_id.is_empty();
+    // There is no session to find again by its name, but the protocol wants one given.
+    let name = no_client_id.then(|| format!("session-{}", session.id).into());
+    let ack = handshake.ack(session).with(|packet| {
+        packet.session_expiry_interval_secs = Some(0);
+        packet.max_packet_size = Some(PACKET_BYTES_ANNOUNCED);
+        // The library forgets no packet id of a QoS 2 publish, so that a thousand of them would be the end.
+        packet.max_qos = QoS::AtLeastOnce;
+        packet.retain_available = false;
+        packet.wildcard_subscription_available = false;
+        packet.subscription_identifiers_available = false;
+        packet.shared_subscription_available = false;
+        packet.assigned_client_id = name;
+    });
+    // The library has no way to say never; this is 18 hours.
+    if no_keep_alive { ack.keep_alive(u16::MAX) } else { ack }
+}
+
+/// Answers an MQTT 3.1.1 client that does not publish.
+pub(super) fn answer_v3(message: v3::ProtocolMessage) -> v3::ProtocolMessageAck {
+    match message {
+        v3::ProtocolMessage::Subscribe(mut subscribe) => {
+            subscribe.iter_mut().for_each(|mut filter| filter.fail());
+            subscribe.ack()
+        }
+        v3::ProtocolMessage::Unsubscribe(unsubscribe) => unsubscribe.ack(),
+        other => other.ack(),
+    }
+}
+
+/// Answers an MQTT 5 client that does not publish.
+pub(super) fn answer_v5(message: v5::ProtocolMessage) -> v5::ProtocolMessageAck {
+    match message {
+        v5::ProtocolMessage::Subscribe(mut subscribe) => {
+            subscribe.iter_mut().for_each(|mut filter| filter.fail(SubscribeAckReason::NotAuthorized));
+            subscribe.ack_reason(ByteString::from_static(NO_SUBSCRIPTIONS)).ack()
+        }
+        v5::ProtocolMessage::Unsubscribe(mut unsubscribe) => {
+            unsubscribe.iter_mut().for_each(|mut filter| filter.success());
+            unsubscribe.ack()
+        }
+        other => other.ack(),
+    }
+}
+
+/// Keeps what an MQTT 3.1.1 client publishes, whatever it is.
+pub(super) async fn publish_v3(session: Rc<Session>, mut publish: v3::Publish) -> Result<(), Error> {
+    let payload = publish.take_payload();
+    let (payload_bytes, qos) = (publish.payload_size(), publish.qos());
+    Publish { topic: publish.publish_topic(), qos, payload, payload_bytes }.keep(&session).await
+}
+
+/// Keeps what an MQTT 5 client publishes, or says why not.
+pub(super) async fn publish_v5(
+    session: Rc<Session>,
+    mut publish: v5::Publish,
+) -> Result<v5::PublishAck, Error> {
+    let payload = publish.take_payload();
+    let (payload_bytes, qos) = (publish.payload_size(), publish.qos());
+    let one = Publish { topic: publish.publish_topic(), qos, payload, payload_bytes };
+    Ok(match one.keep_or_refuse(&session).await? {
+        None => v5::PublishAck::new(PublishAckReason::Success),
+        Some(Refusal::Topic) => v5::PublishAck::new(PublishAckReason::TopicNameInvalid)
+            .reason(ByteString::from_static(TOPIC_WANTED)),
+        Some(Refusal::TooLarge(bytes)) => v5::PublishAck::new(PublishAckReason::QuotaExceeded)
+            .reason(format!("the payload has {bytes} bytes, the limit is {PAYLOAD_BYTES_MAX}").into()),
+    })
+}

@@ -1,0 +1,319 @@
+//! The tail: readings that are durable and accepted, but not in the lake yet.
+//!
+//! In: rows from acceptance, each with its position. Out: what a query sees beyond its snapshot, and what
+//! the next commit takes. Promise: from one instant, rows and `released_through` always fit together, and
+//! a row leaves only when the commit that holds it is known.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use arrow::{
+    array::{AsArray, BooleanArray, RecordBatch},
+    compute::{concat_batches, filter_record_batch},
+    datatypes::{SchemaRef, TimestampMicrosecondType},
+};
+use futures::future::BoxFuture;
+use tokio::sync::Notify;
+use zeugma_lake::{
+    Error as LakeError, Position,
+    find::Key,
+    layout,
+    seam::{self, TailBatch, TailView},
+};
+
+use crate::metrics::{Metrics, of};
+
+/// A table's tail is committed before its time when it is this large.
+pub const COMMIT_BYTES: usize = 64 << 20;
+
+/// Acceptance waits while all tails together are larger: eight tables at [`COMMIT_BYTES`].
+pub const TAIL_BYTES_MAX: usize = 512 << 20;
+
+/// Batches of fewer rows are joined with their neighbours, so that a query meets few.
+const SMALL_ROWS: usize = 4_096;
+
+/// The tails of all tables of one source; clones are the same tails.
+#[derive(Debug, Clone)]
+pub struct Tail {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    source: String,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+    /// Something is large enough to be committed at once.
+    full: Notify,
+    /// Something was released.
+    released: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tables: BTreeMap<String, TableTail>,
+    /// Everything at or before it has been through acceptance, but for what is undecided.
+    accepted_through: Position,
+}
+
+#[derive(Debug)]
+struct TableTail {
+    columns: SchemaRef,
+    batches: Vec<TailBatch>,
+    bytes: usize,
+    released_through: Position,
+    /// The lowest position of a reading of this table that waits for its decision.
+    undecided: Option<Position>,
+}
+
+/// What the next commit of a table takes.
+#[derive(Debug)]
+pub struct Cut {
+    /// The table's columns.
+    pub columns: SchemaRef,
+    /// Its rows, at least one.
+    pub rows: Vec<RecordBatch>,
+    /// Everything decided through this position is among them, or in the lake.
+    pub through: Position,
+}
+
+/// Rows found by their keys.
+#[derive(Debug)]
+pub struct Found {
+    /// The rows, in the table's columns.
+    pub rows: Vec<RecordBatch>,
+    /// What the tail no longer has, at the instant of the search: a snapshot must reach as far.
+    pub released_through: Position,
+}
+
+impl Tail {
+    /// Empty tails of a source.
+    pub fn new(source: &str, metrics: Arc<Metrics>) -> Tail {
+        let shared = Shared {
+            source: source.to_owned(),
+            metrics,
+            state: Mutex::default(),
+            full: Notify::new(),
+            released: Notify::new(),
+        };
+        Tail { shared: Arc::new(shared) }
+    }
+
+    /// The source whose positions these are.
+    pub fn source(&self) -> &str {
+        &self.shared.source
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held would be a mistake of ours between two whole states.
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a table known, or gives it wider columns; the lake holds it through `committed_through`.
+    pub fn ensure(&self, table: &str, columns: &SchemaRef, committed_through: Position) {
+        let mut state = self.state();
+        let tail = state.tables.entry(table.to_owned()).or_insert_with(|| TableTail {
+            columns: columns.clone(),
+            batches: Vec::new(),
+            bytes: 0,
+            released_through: committed_through,
+            undecided: None,
+        });
+        tail.columns = columns.clone();
+    }
+
+    /// Adds accepted rows with their positions, which never fall.
+    ///
+    /// # Errors
+    /// [`LakeError::NoTable`] where the table was never made known.
+    pub fn append(&self, table: &str, rows: RecordBatch, positions: Vec<Position>) -> Result<(), LakeError> {
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        debug_assert_eq!(rows.num_rows(), positions.len());
+        let mut state = self.state();
+        let tail = state.tables.get_mut(table).ok_or_else(|| LakeError::NoTable { table: table.to_owned() })?;
+        tail.bytes += rows.get_array_memory_size();
+        self.shared.metrics.tail_rows.get_or_create(&of(table)).inc_by(rows.num_rows() as i64);
+        tail.batches.push(TailBatch { rows, positions: positions.into() });
+        tail.join_small()?;
+        if tail.bytes >= COMMIT_BYTES {
+            self.shared.full.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Says how far acceptance has come, and which tables have readings that wait for a decision.
+    pub fn decided(&self, accepted_through: Position, undecided: &BTreeMap<String, Position>) {
+        let mut state = self.state();
+        state.accepted_through = accepted_through;
+        for (name, tail) in &mut state.tables {
+            tail.undecided = undecided.get(name).copied();
+        }
+    }
+
+    /// How far acceptance has come.
+    pub fn accepted_through(&self) -> Position {
+        self.state().accepted_through
+    }
+
+    /// The names of all tables.
+    pub fn tables(&self) -> Vec<String> {
+        self.state().tables.keys().cloned().collect()
+    }
+
+    /// How many bytes a table's rows take.
+    pub fn bytes(&self, table: &str) -> usize {
+        self.state().tables.get(table).map_or(0, |tail| tail.bytes)
+    }
+
+    /// What the next commit of a table takes; `None` where it has nothing that is decided.
+    pub fn cut(&self, table: &str) -> Option<Cut> {
+        let state = self.state();
+        let tail = state.tables.get(table)?;
+        let through = tail.decided_through(state.accepted_through);
+        let rows = tail.batches.iter().map(|batch| batch.through(through)).filter(|rows| rows.num_rows() > 0);
+        let rows: Vec<_> = rows.collect();
+        (!rows.is_empty()).then(|| Cut { columns: tail.columns.clone(), rows, through })
+    }
+
+    /// Gives up what the lake now holds.
+    pub fn release(&self, table: &str, through: Position) {
+        let mut state = self.state();
+        if let Some(tail) = state.tables.get_mut(table) {
+            let before = tail.rows();
+            tail.release(through);
+            let released = before - tail.rows();
+            self.shared.metrics.tail_rows.get_or_create(&of(table)).dec_by(released as i64);
+        }
+        self.shared.released.notify_waiters();
+    }
+
+    /// The last position of which no table needs the journal any more.
+    pub fn safe_through(&self) -> Position {
+        let state = self.state();
+        let needed = state.tables.values().filter_map(TableTail::first_needed).min();
+        needed.map_or(state.accepted_through, |first| state.accepted_through.min(first - 1))
+    }
+
+    /// Waits until some table is worth a commit before its time.
+    pub async fn full(&self) {
+        self.shared.full.notified().await;
+    }
+
+    /// Waits until there is room for more.
+    pub async fn room(&self) {
+        loop {
+            let released = self.shared.released.notified();
+            let bytes: usize = self.state().tables.values().map(|tail| tail.bytes).sum();
+            if bytes < TAIL_BYTES_MAX {
+                return;
+            }
+            self.shared.full.notify_one();
+            released.await;
+        }
+    }
+
+    /// Rows that have one of these keys.
+    pub fn find(&self, table: &str, keys: &HashSet<Key>) -> Result<Found, LakeError> {
+        let times: HashSet<i64> = keys.iter().map(|key| key.time_us).collect();
+        let (batches, columns, released_through) = {
+            let state = self.state();
+            let tail = state.tables.get(table).ok_or_else(|| LakeError::NoTable { table: table.to_owned() })?;
+            (tail.batches.clone(), tail.columns.clone(), tail.released_through)
+        };
+        let mut rows = Vec::new();
+        for batch in &batches {
+            let found = matching(&batch.rows, keys, &times);
+            if found.true_count() > 0 {
+                rows.push(layout::conform(&filter_record_batch(&batch.rows, &found)?, &columns)?);
+            }
+        }
+        Ok(Found { rows, released_through })
+    }
+}
+
+impl seam::Tail for Tail {
+    fn view<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<TailView, LakeError>> {
+        Box::pin(async move {
+            let state = self.state();
+            let tail = state.tables.get(table);
+            let tail = tail.ok_or_else(|| LakeError::NoTable { table: table.to_owned() })?;
+            Ok(TailView {
+                source: self.shared.source.clone(),
+                released_through: tail.released_through,
+                batches: tail.batches.clone(),
+            })
+        })
+    }
+}
+
+impl TableTail {
+    fn rows(&self) -> usize {
+        self.batches.iter().map(|batch| batch.rows.num_rows()).sum()
+    }
+
+    fn decided_through(&self, accepted_through: Position) -> Position {
+        self.undecided.map_or(accepted_through, |first| accepted_through.min(first - 1))
+    }
+
+    /// The lowest position that this table still needs from the journal.
+    fn first_needed(&self) -> Option<Position> {
+        let uncommitted = self.batches.iter().filter_map(|batch| batch.positions.first().copied());
+        uncommitted.chain(self.undecided).min()
+    }
+
+    fn release(&mut self, through: Position) {
+        self.released_through = self.released_through.max(through);
+        for batch in &mut self.batches {
+            let from = batch.positions.partition_point(|position| *position <= through);
+            if from > 0 {
+                *batch = TailBatch { rows: batch.beyond(through), positions: batch.positions[from..].into() };
+            }
+        }
+        self.batches.retain(|batch| batch.rows.num_rows() > 0);
+        // Slices keep the whole of what they were cut from; the next commit releases that too.
+        self.bytes = self.batches.iter().map(|batch| batch.rows.get_array_memory_size()).sum();
+    }
+
+    /// Joins the last two batches as long as both are small and of one size, so that each row is copied
+    /// a logarithmic number of times. Late readings, whose positions lie before, stay by themselves.
+    fn join_small(&mut self) -> Result<(), LakeError> {
+        while let [.., before, last] = self.batches.as_slice() {
+            let in_order = before.positions.last() <= last.positions.first();
+            let small = before.rows.num_rows() <= 2 * last.rows.num_rows() && before.rows.num_rows() < SMALL_ROWS;
+            if !(in_order && small && before.rows.schema_ref() == last.rows.schema_ref()) {
+                return Ok(());
+            }
+            let rows = concat_batches(before.rows.schema_ref(), [&before.rows, &last.rows])?;
+            let positions = before.positions.iter().chain(last.positions.iter()).copied().collect();
+            self.bytes -= before.rows.get_array_memory_size() + last.rows.get_array_memory_size();
+            self.bytes += rows.get_array_memory_size();
+            self.batches.truncate(self.batches.len() - 2);
+            self.batches.push(TailBatch { rows, positions });
+        }
+        Ok(())
+    }
+}
+
+fn matching(rows: &RecordBatch, keys: &HashSet<Key>, times: &HashSet<i64>) -> BooleanArray {
+    let text = |name: &str| rows.column_by_name(name).and_then(|column| column.as_string_view_opt());
+    let time = rows.column_by_name("time").and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
+    let (Some(tenants), Some(devices), Some(time)) = (text("tenant"), text("device"), time) else {
+        return BooleanArray::from(vec![false; rows.num_rows()]);
+    };
+    let found = time.values().iter().enumerate().map(|(row, time_us)| {
+        let key = || Key {
+            tenant: tenants.value(row).to_owned(),
+            device: devices.value(row).to_owned(),
+            time_us: *time_us,
+        };
+        Some(times.contains(time_us) && keys.contains(&key()))
+    });
+    found.collect()
+}
+
+#[cfg(test)]
+mod tests;

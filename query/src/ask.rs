@@ -1,0 +1,205 @@
+//! A question is asked: it gets a place among those running, a plan, a deadline, and answers as batches.
+
+use std::{sync::Arc, time::Instant};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use datafusion::dataframe::DataFrame;
+use futures::{
+    Stream, StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use zeugma_lake::{Lake, seam::Tail};
+
+use crate::{
+    Config, Error, Grant,
+    catalog::{Catalog, Known},
+    session::{Session, Sessions},
+};
+
+/// Which rows a question is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rows {
+    /// Everything accepted, committed or not.
+    #[default]
+    LakeAndTail,
+    /// What is committed.
+    Lake,
+}
+
+/// The reader of one lake; clones share it.
+#[derive(Debug, Clone)]
+pub struct Query {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    catalog: Catalog,
+    tail: Option<Arc<dyn Tail>>,
+    sessions: Sessions,
+    config: Config,
+    places: Arc<Semaphore>,
+}
+
+/// An answer whose first rows are there.
+pub struct Answer {
+    schema: SchemaRef,
+    batches: BoxStream<'static, Result<RecordBatch, Error>>,
+}
+
+impl Query {
+    /// A reader of a lake and its tail.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] or [`Error::Sql`] where the engine refuses its settings.
+    pub fn new(lake: Lake, tail: Option<Arc<dyn Tail>>, config: Config) -> Result<Query, Error> {
+        let sessions = Sessions::new(&lake, &config)?;
+        let places = Arc::new(Semaphore::new(config.running_max));
+        let shared = Shared { catalog: Catalog::new(lake), tail, sessions, config, places };
+        Ok(Query { shared: Arc::new(shared) })
+    }
+
+    /// The tables there are.
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.shared.catalog
+    }
+
+    /// The tail, where there is one.
+    pub(crate) fn tail(&self) -> Option<&Arc<dyn Tail>> {
+        self.shared.tail.as_ref()
+    }
+
+    /// Answers SQL with all rows at once; for small answers and for tests.
+    pub async fn sql(&self, grant: &Grant, sql: &str) -> Result<Vec<RecordBatch>, Error> {
+        self.ask(grant, Rows::default(), sql).await?.batches.try_collect().await
+    }
+
+    /// Answers SQL.
+    pub async fn ask(&self, grant: &Grant, rows: Rows, sql: &str) -> Result<Answer, Error> {
+        let started = Started::at_place(&self.shared).await?;
+        let plan = async {
+            let mut session = self.session(grant, rows).await?;
+            if session.names_unknown(sql)? {
+                session = self.session_of(&*self.shared.catalog.tables_again().await?, grant, rows)?;
+            }
+            session.plan(sql).await
+        };
+        let plan = started.in_time(plan).await?;
+        started.answer(plan).await
+    }
+
+    /// Answers a question about one table that is put together without text.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] where there is no such table; else as [`Query::ask`].
+    pub(crate) async fn ask_table(
+        &self,
+        grant: &Grant,
+        rows: Rows,
+        table: &str,
+        build: impl FnOnce(DataFrame) -> Result<DataFrame, Error>,
+    ) -> Result<Answer, Error> {
+        let started = Started::at_place(&self.shared).await?;
+        let plan = async {
+            let known = self.known(table).await?;
+            build(self.session_of(&known, grant, rows)?.table(table).await?)
+        };
+        let plan = started.in_time(plan).await?;
+        started.answer(plan).await
+    }
+
+    /// What is known of the lake, with this table in it.
+    pub(crate) async fn known(&self, table: &str) -> Result<Arc<Known>, Error> {
+        let mut known = self.shared.catalog.tables().await?;
+        if !known.tables.contains_key(table) {
+            known = self.shared.catalog.tables_again().await?;
+        }
+        if known.tables.contains_key(table) {
+            return Ok(known);
+        }
+        let names: Vec<&str> = known.tables.keys().map(String::as_str).collect();
+        Err(Error::NotFound(format!("there is no table `{table}`; there are {}", names.join(", "))))
+    }
+
+    async fn session(&self, grant: &Grant, rows: Rows) -> Result<Session, Error> {
+        self.session_of(&*self.shared.catalog.tables().await?, grant, rows)
+    }
+
+    fn session_of(&self, known: &Known, grant: &Grant, rows: Rows) -> Result<Session, Error> {
+        let tail = self.shared.tail.as_ref().filter(|_| rows == Rows::LakeAndTail);
+        self.shared.sessions.session(self.shared.catalog.lake(), known, grant, tail)
+    }
+}
+
+/// A question that has its place and its deadline.
+struct Started {
+    place: OwnedSemaphorePermit,
+    deadline: tokio::time::Instant,
+    time_max: std::time::Duration,
+}
+
+impl Started {
+    async fn at_place(shared: &Shared) -> Result<Started, Error> {
+        let place = tokio::time::timeout(shared.config.wait_max, shared.places.clone().acquire_owned()).await;
+        let busy = || format!("{} questions are being answered; ask again", shared.config.running_max);
+        let place = place.map_err(|_| Error::Busy(busy()))?;
+        let place = place.map_err(|_| Error::Internal("the reader is closed".into()))?;
+        let time_max = shared.config.time_max;
+        let deadline = tokio::time::Instant::from_std(Instant::now() + time_max);
+        Ok(Started { place, deadline, time_max })
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::time::timeout_at(self.deadline, work).await.unwrap_or_else(|_| Err(too_long(self.time_max)))
+    }
+
+    /// Runs a plan until its first rows are there, so that most mistakes show before anything is answered.
+    async fn answer(self, plan: DataFrame) -> Result<Answer, Error> {
+        let mut batches = self.in_time(async { Ok(plan.execute_stream().await?) }).await?;
+        let schema = batches.schema();
+        let first = self.in_time(async { Ok(batches.next().await.transpose()?) }).await?;
+        let rest = batches.map_err(Error::from);
+        let batches = stream::iter(first.map(Ok)).chain(self.until_deadline(rest)).boxed();
+        Ok(Answer { schema, batches })
+    }
+
+    fn until_deadline(
+        self,
+        batches: impl Stream<Item = Result<RecordBatch, Error>> + Send + Unpin + 'static,
+    ) -> impl Stream<Item = Result<RecordBatch, Error>> + Send {
+        stream::unfold(Some((self, batches)), |state| async {
+            let (started, mut batches) = state?;
+            match tokio::time::timeout_at(started.deadline, batches.next()).await {
+                Ok(Some(Ok(batch))) => Some((Ok(batch), Some((started, batches)))),
+                Ok(Some(Err(error))) => Some((Err(error), None)),
+                Ok(None) => {
+                    drop(started.place);
+                    None
+                }
+                Err(_) => Some((Err(too_long(started.time_max)), None)),
+            }
+        })
+    }
+}
+
+fn too_long(time_max: std::time::Duration) -> Error {
+    Error::Limit(format!("the answer takes longer than {} s; ask for less, or for a shorter time", time_max.as_secs()))
+}
+
+impl Answer {
+    /// The columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The rows, as they come.
+    pub fn into_batches(self) -> BoxStream<'static, Result<RecordBatch, Error>> {
+        self.batches
+    }
+
+    /// All rows at once.
+    pub async fn collect(self) -> Result<Vec<RecordBatch>, Error> {
+        self.batches.try_collect().await
+    }
+}

@@ -1,0 +1,181 @@
+//! The tables that there are: the lake's domains and the dead letters, looked up again from time to time.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, RwLock},
+    time::{Duration, Instant},
+};
+
+use arrow::datatypes::SchemaRef;
+use zeugma_lake::{Lake, Snapshot, Table, seam, seam::Tail};
+use zeugma_schemas::{dead_letter, domain::Domains};
+
+use crate::Error;
+
+/// New domains are seen at least this quickly, at the price of one listing of the lake's schemas.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// A table that is not found makes us look again, but not more often than this.
+const REFRESH_AT_MOST: Duration = Duration::from_secs(1);
+
+/// A snapshot is used this long at most, however little has happened: files that a compaction has
+/// replaced stay for an hour, so a question of a minute on a snapshot of a minute still finds its own.
+const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// Snapshot and tail meet at the second try, unless commits follow each other faster than loads.
+const TRIES_MAX: usize = 8;
+
+/// The tables that questions may name.
+#[derive(Debug)]
+pub struct Catalog {
+    lake: Lake,
+    known: RwLock<Option<(Instant, Arc<Known>)>>,
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+/// The domains and tables as they were when last looked up.
+#[derive(Debug)]
+pub struct Known {
+    /// The lake's domains.
+    pub domains: Domains,
+    /// All tables by name, the dead letters among them.
+    pub tables: BTreeMap<String, Arc<LakeTable>>,
+}
+
+/// One table's columns, and what is known of its newest snapshot.
+#[derive(Debug)]
+pub struct LakeTable {
+    /// The columns, `date` last.
+    pub columns: SchemaRef,
+    table: Table,
+    loaded: RwLock<Option<Instant>>,
+}
+
+/// A table's rows as a question sees them: the files of a snapshot, and what the tail has beyond.
+#[derive(Debug, Default)]
+pub struct Meeting {
+    /// The snapshot; none where nothing was ever committed.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// Rows that are in no file of it.
+    pub tail: Vec<arrow::array::RecordBatch>,
+}
+
+impl Catalog {
+    /// A catalog of which nothing is looked up yet.
+    pub fn new(lake: Lake) -> Catalog {
+        Catalog { lake, known: RwLock::default(), refreshing: tokio::sync::Mutex::default() }
+    }
+
+    /// The lake.
+    pub fn lake(&self) -> &Lake {
+        &self.lake
+    }
+
+    /// The tables, looked up anew where that is due.
+    pub async fn tables(&self) -> Result<Arc<Known>, Error> {
+        self.younger_than(REFRESH).await
+    }
+
+    /// The tables, looked up anew because one that was named is not among them.
+    pub async fn tables_again(&self) -> Result<Arc<Known>, Error> {
+        self.younger_than(REFRESH_AT_MOST).await
+    }
+
+    async fn younger_than(&self, age: Duration) -> Result<Arc<Known>, Error> {
+        let fresh = |found: &Option<(Instant, Arc<Known>)>| match found {
+            Some((at, known)) if at.elapsed() < age => Some(known.clone()),
+            _ => None,
+        };
+        if let Some(known) = fresh(&self.found()) {
+            return Ok(known);
+        }
+        let _alone = self.refreshing.lock().await;
+        let before = self.found();
+        if let Some(known) = fresh(&before) {
+            return Ok(known);
+        }
+        let before = before.map(|(_, known)| known);
+        let known = match (self.lake.domains().await, before) {
+            (Ok(domains), before) => Arc::new(self.known_of(domains, before.as_deref())),
+            // Questions about known tables still have answers from files that are cached below us.
+            (Err(error), Some(before)) => {
+                tracing::warn!(%error, "the lake's schemas cannot be read; going on with those known");
+                before
+            }
+            (Err(error), None) => return Err(error.into()),
+        };
+        *self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some((Instant::now(), known.clone()));
+        Ok(known)
+    }
+
+    fn found(&self) -> Option<(Instant, Arc<Known>)> {
+        self.known.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    fn known_of(&self, domains: Domains, before: Option<&Known>) -> Known {
+        let columns = domains.iter().map(|domain| (domain.name().to_owned(), domain.columns().clone()));
+        let columns = columns.chain([(dead_letter::TABLE.to_owned(), dead_letter::columns())]);
+        let tables = columns.map(|(name, columns)| {
+            let old = before.and_then(|before| before.tables.get(&name));
+            let table = match old {
+                Some(old) if old.columns == columns => old.clone(),
+                Some(old) => Arc::new(LakeTable::new(old.table.clone(), columns)),
+                None => Arc::new(LakeTable::new(self.lake.table(&name), columns)),
+            };
+            (name, table)
+        });
+        let tables = tables.collect();
+        Known { domains, tables }
+    }
+}
+
+impl LakeTable {
+    fn new(table: Table, columns: SchemaRef) -> LakeTable {
+        LakeTable { columns, table, loaded: RwLock::default() }
+    }
+
+    /// The table's name.
+    pub fn name(&self) -> &str {
+        self.table.name()
+    }
+
+    /// Brings the newest snapshot and, where there is one, the tail together.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the lake or the tail does not answer, or they keep missing each other.
+    pub async fn meet(&self, tail: Option<&dyn Tail>) -> Result<Meeting, Error> {
+        let Some(tail) = tail else {
+            return Ok(Meeting { snapshot: self.load().await?, tail: Vec::new() });
+        };
+        let mut snapshot = match self.young() {
+            Some(snapshot) => Some(snapshot),
+            None => self.load().await?,
+        };
+        for _ in 0..TRIES_MAX {
+            let view = tail.view(self.name()).await?;
+            let through = snapshot.as_ref().map_or(0, |snapshot| snapshot.committed_through(&view.source));
+            if let Some(tail) = seam::join(through, &view) {
+                return Ok(Meeting { snapshot, tail });
+            }
+            snapshot = self.load().await?;
+        }
+        let message = format!("snapshot and tail of `{}` keep missing each other; ask again", self.name());
+        Err(Error::Unavailable { message })
+    }
+
+    fn young(&self) -> Option<Arc<Snapshot>> {
+        let loaded = *self.loaded.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        loaded.filter(|at| at.elapsed() < SNAPSHOT_AGE_MAX).and_then(|_| self.table.known())
+    }
+
+    async fn load(&self) -> Result<Option<Arc<Snapshot>>, Error> {
+        match self.table.load().await {
+            Ok(snapshot) => {
+                *self.loaded.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(Instant::now());
+                Ok(Some(snapshot))
+            }
+            Err(zeugma_lake::Error::NoTable { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

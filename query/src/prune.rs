@@ -1,0 +1,89 @@
+//! Which files of a snapshot can hold a row that the filters let through, by what the log says of each.
+
+use std::{collections::HashSet, sync::Arc};
+
+use arrow::{
+    array::{Array, ArrayRef, BooleanArray, Date32Array, StringViewArray, TimestampMicrosecondArray, UInt64Array},
+    datatypes::SchemaRef,
+};
+use datafusion::{
+    common::{Column, pruning::PruningStatistics},
+    physical_expr::PhysicalExpr,
+    physical_optimizer::pruning::PruningPredicate,
+    scalar::ScalarValue,
+};
+use zeugma_lake::snapshot::DataFile;
+
+const US_PER_DAY: i64 = 86_400_000_000;
+
+/// The files that may hold rows for which `predicate` is true.
+///
+/// A predicate that says nothing about files leaves all of them.
+pub fn prune<'a>(files: &'a [DataFile], columns: &SchemaRef, predicate: &Arc<dyn PhysicalExpr>) -> Vec<&'a DataFile> {
+    let kept = PruningPredicate::try_new(predicate.clone(), columns.clone())
+        .and_then(|predicate| predicate.prune(&Statistics(files)));
+    match kept {
+        Ok(kept) => files.iter().zip(kept).filter_map(|(file, kept)| kept.then_some(file)).collect(),
+        Err(_) => files.iter().collect(),
+    }
+}
+
+struct Statistics<'a>(&'a [DataFile]);
+
+impl Statistics<'_> {
+    /// One end of each file's range of a column: the lower (`0`) or the upper (`1`).
+    fn ends(&self, column: &Column, upper: bool) -> Option<ArrayRef> {
+        let texts = |of: &dyn Fn(&DataFile) -> &Option<(String, String)>| -> ArrayRef {
+            let ends = self.0.iter().map(|file| of(file).as_ref().map(|(low, high)| if upper { high } else { low }));
+            Arc::new(StringViewArray::from_iter(ends))
+        };
+        match column.name() {
+            "tenant" => Some(texts(&|file| &file.tenants)),
+            "device" => Some(texts(&|file| &file.devices)),
+            "time" => Some(times(self.0.iter().map(|file| {
+                let (low, high) = file.times_us.unwrap_or_else(|| day(file.date));
+                if upper { high } else { low }
+            }))),
+            "date" => Some(Arc::new(Date32Array::from_iter_values(self.0.iter().map(|file| file.date)))),
+            _ => None,
+        }
+    }
+}
+
+/// First and last microsecond of a date.
+fn day(date: i32) -> (i64, i64) {
+    let first = i64::from(date) * US_PER_DAY;
+    (first, first + US_PER_DAY - 1)
+}
+
+fn times(values: impl Iterator<Item = i64>) -> ArrayRef {
+    Arc::new(TimestampMicrosecondArray::from_iter_values(values).with_timezone("UTC"))
+}
+
+impl PruningStatistics for Statistics<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.ends(column, false)
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.ends(column, true)
+    }
+
+    fn num_containers(&self) -> usize {
+        self.0.len()
+    }
+
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        let never_null = matches!(column.name(), "device" | "time" | "date");
+        never_null.then(|| Arc::new(UInt64Array::from(vec![0; self.0.len()])) as ArrayRef)
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        let rows = UInt64Array::from_iter(self.0.iter().map(|file| file.rows));
+        (rows.null_count() == 0).then(|| Arc::new(rows) as ArrayRef)
+    }
+
+    fn contained(&self, _column: &Column, _values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}

@@ -1,0 +1,109 @@
+//! The tail of another process, asked over HTTP.
+
+use std::{sync::Arc, time::Duration};
+
+use arrow::{array::AsArray, datatypes::UInt64Type, ipc::reader::StreamReader};
+use futures::future::{BoxFuture, FutureExt};
+use reqwest::{Client, Response, StatusCode, Url};
+use zeugma_lake::{
+    Error,
+    seam::{Tail, TailBatch, TailView},
+};
+
+/// Header with the journal that positions belong to.
+pub(crate) const SOURCE: &str = "zeugma-source";
+/// Header with the last position that the tail no longer has.
+pub(crate) const RELEASED_THROUGH: &str = "zeugma-released-through";
+/// Column with the position of each row.
+pub(crate) const POSITION: &str = "_position";
+
+/// Longest time for a tail to arrive: a commit follows every few seconds, so it is small.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Largest tail of a table that is taken; the ingest process holds the same bytes in its memory.
+const TAIL_BYTES_MAX: usize = 1 << 30;
+
+/// The tails of an ingest process elsewhere.
+#[derive(Debug, Clone)]
+pub struct RemoteTail {
+    client: Client,
+    /// Ends with a slash; a table's name follows.
+    tails: Url,
+}
+
+impl RemoteTail {
+    /// The tails of the process whose HTTP interface is at this URL.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] where it is no `http:` or `https:` URL.
+    pub fn new(url: &str) -> Result<RemoteTail, crate::Error> {
+        let invalid = |why: String| crate::Error::Invalid(format!("`{url}` is no address of an ingest: {why}"));
+        let mut tails = Url::parse(url).map_err(|error| invalid(error.to_string()))?;
+        if !matches!(tails.scheme(), "http" | "https") {
+            return Err(invalid("write http://HOST:PORT".into()));
+        }
+        let path = format!("{}/internal/v1/tail/", tails.path().trim_end_matches('/'));
+        tails.set_path(&path);
+        // Somebody may have chosen one before; then it stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder().connect_timeout(CONNECT_TIME_MAX).timeout(ANSWER_TIME_MAX).build();
+        Ok(RemoteTail { client: client.map_err(|error| invalid(error.to_string()))?, tails })
+    }
+
+    async fn ask(&self, table: &str) -> Result<TailView, Error> {
+        let url = self.tails.join(table).map_err(|error| Error::Tail(error.to_string()))?;
+        let response = self.client.get(url).send().await.map_err(failed)?;
+        match response.status() {
+            StatusCode::OK => read(response).await,
+            StatusCode::NOT_FOUND => Err(Error::NoTable { table: table.to_owned() }),
+            status => Err(Error::Tail(format!("it answers {status}"))),
+        }
+    }
+}
+
+impl Tail for RemoteTail {
+    fn view<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<TailView, Error>> {
+        self.ask(table).boxed()
+    }
+}
+
+async fn read(response: Response) -> Result<TailView, Error> {
+    let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let missing = |name: &str| Error::Tail(format!("its answer has no usable header `{name}`"));
+    let source = text(SOURCE).ok_or_else(|| missing(SOURCE))?;
+    let released = text(RELEASED_THROUGH).and_then(|text| text.parse().ok());
+    let released_through = released.ok_or_else(|| missing(RELEASED_THROUGH))?;
+    let bytes = bytes(response).await?;
+    let batches = if bytes.is_empty() { Vec::new() } else { decode(&bytes)? };
+    Ok(TailView { source, released_through, batches })
+}
+
+async fn bytes(mut response: Response) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        if bytes.len() + chunk.len() > TAIL_BYTES_MAX {
+            return Err(Error::Tail(format!("it is larger than {TAIL_BYTES_MAX} bytes")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8]) -> Result<Vec<TailBatch>, Error> {
+    let malformed = || Error::Tail(format!("its answer has no column `{POSITION}` of positions"));
+    let mut batches = Vec::new();
+    for rows in StreamReader::try_new(bytes, None)? {
+        let mut rows = rows?;
+        let column = rows.schema().index_of(POSITION).map_err(|_| malformed())?;
+        let positions = rows.remove_column(column);
+        let positions = positions.as_primitive_opt::<UInt64Type>().ok_or_else(malformed)?;
+        let positions: Arc<[u64]> = positions.values().iter().copied().collect();
+        batches.push(TailBatch { rows, positions });
+    }
+    Ok(batches)
+}
+
+fn failed(error: reqwest::Error) -> Error {
+    Error::Tail(error.without_url().to_string())
+}

@@ -1,0 +1,123 @@
+//! A session for each question, which holds only what the grant allows and can change nothing.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use datafusion::{
+    catalog::{
+        CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
+        SchemaProvider, TableProvider,
+    },
+    dataframe::DataFrame,
+    execution::{
+        SessionState, SessionStateBuilder,
+        memory_pool::FairSpillPool,
+        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+    },
+    prelude::{SQLOptions, SessionConfig, SessionContext},
+};
+use zeugma_lake::{Lake, seam::Tail};
+
+use crate::{
+    Config, Error, Grant,
+    catalog::Known,
+    statement,
+    table::{DomainTable, store_url},
+    wildcard,
+};
+
+const CATALOG: &str = "zeugma";
+const SCHEMA: &str = "public";
+
+/// What all sessions share: memory, caches, functions and settings.
+#[derive(Debug)]
+pub struct Sessions {
+    template: SessionState,
+}
+
+impl Sessions {
+    /// Prepares what sessions share.
+    pub fn new(lake: &Lake, config: &Config) -> Result<Sessions, Error> {
+        let runtime = runtime(lake, config)?;
+        let template = SessionStateBuilder::new_with_default_features()
+            .with_config(settings())
+            .with_runtime_env(runtime)
+            .build();
+        Ok(Sessions { template })
+    }
+
+    /// A session that holds the known tables, cut to the grant.
+    pub fn session(&self, lake: &Lake, known: &Known, grant: &Grant, tail: Option<&Arc<dyn Tail>>) -> Result<Session, Error> {
+        let schema = MemorySchemaProvider::new();
+        for (name, table) in &known.tables {
+            let (lake, table, tail) = (lake.clone(), table.clone(), tail.cloned());
+            let table = DomainTable { lake, table, tail, grant: grant.clone() };
+            schema.register_table(name.clone(), Arc::new(table) as Arc<dyn TableProvider>)?;
+        }
+        let catalog = MemoryCatalogProvider::new();
+        catalog.register_schema(SCHEMA, Arc::new(schema))?;
+        let catalogs = MemoryCatalogProviderList::new();
+        catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+        let state = SessionStateBuilder::new_from_existing(self.template.clone())
+            .with_catalog_list(Arc::new(catalogs))
+            .build();
+        Ok(Session { context: SessionContext::new_with_state(state), tables: known.tables.keys().cloned().collect() })
+    }
+}
+
+/// One question's session.
+pub struct Session {
+    context: SessionContext,
+    tables: BTreeSet<String>,
+}
+
+impl Session {
+    /// Plans a question that came as text.
+    pub async fn plan(&self, sql: &str) -> Result<DataFrame, Error> {
+        let state = self.context.state();
+        let mut statement = statement::parse(&state, sql)?;
+        wildcard::hide_date(&mut statement, &self.tables);
+        let plan = state.statement_to_plan(statement).await?;
+        let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        options.verify_plan(&plan).map_err(|error| Error::ReadOnly(error.strip_backtrace()))?;
+        Ok(DataFrame::new(state, plan))
+    }
+
+    /// A table of ours, to build a question on without any text.
+    pub async fn table(&self, name: &str) -> Result<DataFrame, Error> {
+        // Quoted names are taken as they are: nothing of a name is ever parsed.
+        let reference = datafusion::sql::TableReference::full(CATALOG, SCHEMA, name);
+        Ok(self.context.table(reference).await?)
+    }
+
+    /// Tables that a question names and that this session does not have.
+    pub fn names_unknown(&self, sql: &str) -> Result<bool, Error> {
+        let state = self.context.state();
+        let references = state.resolve_table_references(&statement::parse(&state, sql)?)?;
+        let in_ours = |schema: Option<&str>| schema.is_none_or(|schema| schema == SCHEMA);
+        Ok(references.iter().any(|found| in_ours(found.schema()) && !self.tables.contains(found.table())))
+    }
+}
+
+fn settings() -> SessionConfig {
+    let mut settings = SessionConfig::new()
+        .with_information_schema(true)
+        .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        .with_create_default_catalog_and_schema(false);
+    let options = settings.options_mut();
+    options.sql_parser.collect_spans = true;
+    // Rows that do not match are never decoded; the files are sorted so that most pages are skipped.
+    options.execution.parquet.pushdown_filters = true;
+    options.execution.parquet.reorder_filters = true;
+    options.execution.parquet.enable_page_index = true;
+    settings
+}
+
+fn runtime(lake: &Lake, config: &Config) -> Result<Arc<RuntimeEnv>, Error> {
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(config.memory_bytes_max)))
+        .with_max_temp_directory_size(config.spill_bytes_max)
+        .build_arc()?;
+    let url = store_url(lake)?;
+    runtime.register_object_store(url.as_ref(), lake.store().root());
+    Ok(runtime)
+}

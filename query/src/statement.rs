@@ -1,0 +1,144 @@
+//! A question's text becomes a statement: its size is bounded, and it may only ask.
+
+use std::ops::ControlFlow;
+
+use datafusion::{
+    execution::SessionState,
+    sql::{
+        parser::Statement,
+        sqlparser::{
+            ast::{Statement as Plain, visit_relations},
+            dialect::GenericDialect,
+            keywords::Keyword,
+            tokenizer::{Token, Tokenizer},
+        },
+    },
+};
+
+use crate::Error;
+
+/// Longest question; a list of 50,000 devices still fits in.
+pub const SQL_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most operators of a question. `a + a + …` nests as deep as it is long, and each level needs about
+/// 500 bytes of stack to be copied or dropped: 1,000 levels need a quarter of a thread's 2 MiB.
+const OPERATORS_MAX: usize = 1_000;
+
+/// Most tables of a question, repetitions included; each is a scan, and joins of more are planned for too long.
+const RELATIONS_MAX: usize = 64;
+
+/// Reads one statement that asks for something.
+///
+/// # Errors
+/// [`Error::TooLarge`], [`Error::Sql`] with the parser's words, or [`Error::ReadOnly`].
+pub fn parse(session: &SessionState, sql: &str) -> Result<Statement, Error> {
+    if sql.len() > SQL_BYTES_MAX {
+        return Err(Error::TooLarge(format!("a question may have {SQL_BYTES_MAX} bytes; this one has {}", sql.len())));
+    }
+    check_depth(sql)?;
+    let dialect = session.config_options().sql_parser.dialect;
+    let statement = session.sql_to_statement(sql, &dialect).map_err(|error| match error {
+        // One is all that is allowed; the engine says so as if it were a feature that is missing.
+        datafusion::error::DataFusionError::NotImplemented(_) => {
+            Error::ReadOnly("more than one statement".to_owned())
+        }
+        other => other.into(),
+    })?;
+    check_asks(&statement)?;
+    let relations = count_relations(&statement);
+    if relations > RELATIONS_MAX {
+        return Err(Error::Limit(format!("a question may name {RELATIONS_MAX} tables; this one names {relations}")));
+    }
+    Ok(statement)
+}
+
+/// Refuses what would nest too deep, before anything nests.
+fn check_depth(sql: &str) -> Result<(), Error> {
+    let mut tokens = Vec::new();
+    // What cannot be read at all is refused by the parser, which says where.
+    let _ = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location_into_buf(&mut tokens);
+    let operators = tokens.iter().filter(|token| nests(&token.token)).count();
+    if operators > OPERATORS_MAX {
+        return Err(Error::Limit(format!(
+            "a question may have {OPERATORS_MAX} operators; this one has {operators}: write a list as `x IN (…)`"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether a token can make an expression, a join or a union one level deeper.
+fn nests(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => matches!(
+            word.keyword,
+            Keyword::AND
+                | Keyword::OR
+                | Keyword::XOR
+                | Keyword::NOT
+                | Keyword::IS
+                | Keyword::IN
+                | Keyword::LIKE
+                | Keyword::ILIKE
+                | Keyword::RLIKE
+                | Keyword::REGEXP
+                | Keyword::SIMILAR
+                | Keyword::BETWEEN
+                | Keyword::DIV
+                | Keyword::AT
+                | Keyword::COLLATE
+                | Keyword::ISNULL
+                | Keyword::NOTNULL
+                | Keyword::OVERLAPS
+                | Keyword::UNION
+                | Keyword::EXCEPT
+                | Keyword::INTERSECT
+                | Keyword::MINUS
+                | Keyword::JOIN
+                | Keyword::OPERATOR
+                | Keyword::MEMBER
+        ),
+        Token::EOF | Token::Whitespace(_) | Token::Comma | Token::Period | Token::SemiColon => false,
+        Token::LParen | Token::RParen | Token::RBracket | Token::RBrace => false,
+        Token::Number(..) | Token::Placeholder(_) | Token::Char(_) => false,
+        Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) | Token::EscapedStringLiteral(_) => false,
+        _ => true,
+    }
+}
+
+fn check_asks(statement: &Statement) -> Result<(), Error> {
+    let refused = |what: &str| Err(Error::ReadOnly(what.to_owned()));
+    match statement {
+        Statement::Statement(plain) => match plain.as_ref() {
+            Plain::Query(_) | Plain::ExplainTable { .. } => Ok(()),
+            Plain::Explain { statement, .. } if matches!(statement.as_ref(), Plain::Query(_)) => Ok(()),
+            Plain::ShowVariable { .. }
+            | Plain::ShowTables { .. }
+            | Plain::ShowColumns { .. }
+            | Plain::ShowFunctions { .. } => Ok(()),
+            other => refused(&first_word(&other.to_string())),
+        },
+        Statement::Explain(explain) => check_asks(&explain.statement),
+        Statement::CopyTo(_) => refused("COPY"),
+        Statement::CreateExternalTable(_) => refused("CREATE EXTERNAL TABLE"),
+        Statement::Reset(_) => refused("RESET"),
+    }
+}
+
+fn first_word(text: &str) -> String {
+    text.split_whitespace().next().unwrap_or("this").to_owned()
+}
+
+fn count_relations(statement: &Statement) -> usize {
+    match statement {
+        Statement::Statement(plain) => {
+            let mut count = 0;
+            let _ = visit_relations(plain, |_| {
+                count += 1;
+                ControlFlow::<()>::Continue(())
+            });
+            count
+        }
+        Statement::Explain(explain) => count_relations(&explain.statement),
+        _ => 0,
+    }
+}

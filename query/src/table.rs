@@ -1,0 +1,215 @@
+//! A domain as the engine sees it: a table whose rows lie in the files of a snapshot and in the tail.
+
+use std::sync::Arc;
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use async_trait::async_trait;
+use datafusion::{
+    catalog::{Session, TableProvider},
+    common::{DFSchema, DataFusionError, Result, config::TableParquetOptions},
+    datasource::{
+        listing::PartitionedFile,
+        memory::MemorySourceConfig,
+        physical_plan::{
+            FileGroup, FileScanConfigBuilder, ParquetSource, parquet::CachedParquetFileReaderFactory,
+        },
+        source::DataSourceExec,
+        table_schema::TableSchema,
+    },
+    execution::object_store::ObjectStoreUrl,
+    logical_expr::{Expr, TableProviderFilterPushDown, TableType, col, lit, utils::conjunction},
+    physical_expr::PhysicalExpr,
+    physical_plan::{ExecutionPlan, filter::FilterExecBuilder, union::UnionExec},
+    scalar::ScalarValue,
+};
+use object_store::{ObjectMeta, path::Path};
+use zeugma_lake::{Lake, layout, seam::Tail, snapshot::DataFile};
+
+use crate::{
+    Error, Grant,
+    catalog::LakeTable,
+    prune::prune,
+    scan::{DomainScan, Label},
+};
+
+/// A table of the lake for one question of somebody with a grant.
+#[derive(Debug)]
+pub struct DomainTable {
+    /// The lake whose files are read.
+    pub lake: Lake,
+    /// The table.
+    pub table: Arc<LakeTable>,
+    /// The tail; none to ask the lake alone.
+    pub tail: Option<Arc<dyn Tail>>,
+    /// Whose readings may be seen.
+    pub grant: Grant,
+}
+
+/// Which columns and rows one scan is about.
+struct Wanted<'a> {
+    /// Columns to read, by number.
+    columns: Option<Vec<usize>>,
+    predicate: Option<Arc<dyn PhysicalExpr>>,
+    /// Rows that suffice, where nothing has to be filtered out first.
+    limit: Option<usize>,
+    session: &'a dyn Session,
+}
+
+/// The URL under which the engine knows the lake's store.
+pub fn store_url(lake: &Lake) -> Result<ObjectStoreUrl> {
+    ObjectStoreUrl::parse(&lake.store().url()[..url::Position::BeforePath])
+}
+
+#[async_trait]
+impl TableProvider for DomainTable {
+    fn schema(&self) -> SchemaRef {
+        self.table.columns.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let meeting = self.table.meet(self.tail.as_deref()).await.map_err(external)?;
+        let files = meeting.snapshot.as_ref().map(|snapshot| snapshot.files()).unwrap_or_default();
+        let granted = self.granted();
+        let filters = filters.iter().cloned().chain(granted.clone());
+        let predicate = conjunction(filters).map(|filter| self.physical(session, filter)).transpose()?;
+        let free_limit = limit.filter(|_| predicate.is_none());
+        let columns = self.columns_read(projection, granted.is_some())?;
+        let wanted = Wanted { columns, predicate, limit: free_limit, session };
+        let mut parts = vec![self.scan_tail(&wanted, &meeting.tail)?];
+        parts.extend(self.scan_files(&wanted, files)?);
+        let mut inner = UnionExec::try_new(parts)?;
+        if let Some(granted) = granted {
+            inner = self.keep_granted(session, inner, granted, projection, limit)?;
+        }
+        let tenants = match &self.grant {
+            Grant::All => None,
+            Grant::Tenants(tenants) => Some(tenants.len()),
+        };
+        let version = meeting.snapshot.as_ref().map(|snapshot| snapshot.version());
+        let label = Label { table: self.table.name().to_owned(), version, tenants };
+        Ok(Arc::new(DomainScan::new(label, inner)))
+    }
+}
+
+impl DomainTable {
+    /// The filter that holds whatever the SQL says.
+    fn granted(&self) -> Option<Expr> {
+        let Grant::Tenants(tenants) = &self.grant else { return None };
+        let tenants = tenants.iter().map(|tenant| lit(ScalarValue::Utf8View(Some(tenant.clone()))));
+        Some(col("tenant").in_list(tenants.collect(), false))
+    }
+
+    fn physical(&self, session: &dyn Session, filter: Expr) -> Result<Arc<dyn PhysicalExpr>> {
+        session.create_physical_expr(filter, &DFSchema::try_from(self.table.columns.clone())?)
+    }
+
+    /// The columns asked for, and `tenant` behind them where the filter needs it.
+    fn columns_read(&self, projection: Option<&Vec<usize>>, filtered: bool) -> Result<Option<Vec<usize>>> {
+        let Some(projection) = projection else { return Ok(None) };
+        let mut columns = projection.clone();
+        if filtered {
+            let tenant = self.table.columns.index_of("tenant")?;
+            if !columns.contains(&tenant) {
+                columns.push(tenant);
+            }
+        }
+        Ok(Some(columns))
+    }
+
+    /// Lets only rows of granted tenants through, and only the columns that were asked for.
+    fn keep_granted(
+        &self,
+        session: &dyn Session,
+        inner: Arc<dyn ExecutionPlan>,
+        granted: Expr,
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let columns = DFSchema::try_from(inner.schema())?;
+        let granted = session.create_physical_expr(granted, &columns)?;
+        let asked = projection.map(|projection| (0..projection.len()).collect());
+        let filter = FilterExecBuilder::new(granted, inner).apply_projection(asked)?;
+        Ok(Arc::new(filter.with_fetch(limit).build()?))
+    }
+
+    fn scan_tail(&self, wanted: &Wanted<'_>, tail: &[RecordBatch]) -> Result<Arc<dyn ExecutionPlan>> {
+        let columns = &self.table.columns;
+        let rows = tail.iter().map(|rows| layout::conform(rows, columns));
+        let rows = rows.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| external(error.into()))?;
+        let source = MemorySourceConfig::try_new(&[rows], columns.clone(), wanted.columns.clone())?;
+        Ok(DataSourceExec::from_data_source(source.with_limit(wanted.limit)))
+    }
+
+    fn scan_files(&self, wanted: &Wanted<'_>, files: &[DataFile]) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let columns = &self.table.columns;
+        let files: Vec<&DataFile> = match &wanted.predicate {
+            Some(predicate) => prune(files, columns, predicate),
+            None => files.iter().collect(),
+        };
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let options = wanted.session.config_options();
+        let target = options.execution.target_partitions;
+        let files = files.into_iter().map(partitioned).collect::<Result<Vec<_>>>()?;
+        let scan = FileScanConfigBuilder::new(store_url(&self.lake)?, self.parquet(wanted))
+            .with_file_groups(FileGroup::new(files).split_files(target))
+            .with_projection_indices(wanted.columns.clone())?
+            .with_limit(wanted.limit)
+            .build();
+        let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(scan);
+        // One large file is read by all cores.
+        Ok(Some(scan.repartitioned(target, options)?.unwrap_or(scan)))
+    }
+
+    fn parquet(&self, wanted: &Wanted<'_>) -> Arc<ParquetSource> {
+        let all = self.table.columns.fields();
+        // `date` is no column of the files: it is the folder they lie in.
+        let (date, own) = all.split_last().expect("every table has columns, `date` last");
+        let own = arrow::datatypes::Schema::new(own.to_vec());
+        let options = TableParquetOptions {
+            global: wanted.session.config_options().execution.parquet.clone(),
+            ..TableParquetOptions::default()
+        };
+        let cache = wanted.session.runtime_env().cache_manager.get_file_metadata_cache();
+        let reader = CachedParquetFileReaderFactory::new(self.lake.store().root(), cache);
+        let source = ParquetSource::new(TableSchema::new(Arc::new(own), vec![date.clone()]))
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(reader));
+        Arc::new(match &wanted.predicate {
+            Some(predicate) => source.with_predicate(predicate.clone()),
+            None => source,
+        })
+    }
+}
+
+/// A file of the lake as the engine opens it. Files never change, so their date of change is of no use.
+fn partitioned(file: &DataFile) -> Result<PartitionedFile> {
+    let meta = ObjectMeta {
+        location: Path::parse(&file.path).map_err(|error| DataFusionError::External(Box::new(error)))?,
+        last_modified: chrono::DateTime::UNIX_EPOCH,
+        size: file.size,
+        e_tag: None,
+        version: None,
+    };
+    let date = ScalarValue::Date32(Some(file.date));
+    Ok(PartitionedFile::new_from_meta(meta).with_partition_values(vec![date]))
+}
+
+fn external(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}

@@ -1,0 +1,123 @@
+//! Other people's programs that must get on with ours. A missing one fails its test and says how to get it.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{city::PATIENCE, program::free_port};
+
+/// A mosquitto broker on a free port, with persistence.
+pub struct Mosquitto {
+    child: Child,
+    addr: SocketAddr,
+    folder: TempDir,
+}
+
+impl Mosquitto {
+    /// Starts it.
+    pub fn start() -> Mosquitto {
+        let (folder, addr) = (tempfile::tempdir().expect("a temporary folder"), free_port());
+        let config = format!(
+            "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nuser root\n\
+             max_inflight_messages 0\nmax_queued_messages 0\n",
+            addr.port(),
+            folder.path().display()
+        );
+        std::fs::write(folder.path().join("mosquitto.conf"), config).expect("a configuration");
+        let child = Self::spawn(folder.path());
+        let broker = Mosquitto { child, addr, folder };
+        broker.wait();
+        broker
+    }
+
+    fn spawn(folder: &Path) -> Child {
+        Command::new(program("mosquitto", "apt-get install -y mosquitto"))
+            .arg("-c")
+            .arg(folder.join("mosquitto.conf"))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("mosquitto runs")
+    }
+
+    fn wait(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while std::net::TcpStream::connect(self.addr).is_err() {
+            assert!(Instant::now() < deadline, "mosquitto does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its URL for `--broker`.
+    pub fn url(&self) -> String {
+        format!("mqtt://{}", self.addr)
+    }
+
+    /// Ends it as a power cut would, and starts it again.
+    pub fn kill_and_restart(&mut self) {
+        self.child.kill().expect("a running broker");
+        self.child.wait().expect("an ended broker");
+        self.child = Self::spawn(self.folder.path());
+        self.wait();
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Publishes with `mosquitto_pub`, in a protocol version (`mqttv311`, `mqttv5`).
+pub fn mosquitto_pub(addr: SocketAddr, version: &str, topic: &str, payload: &str) {
+    let output = Command::new(program("mosquitto_pub", "apt-get install -y mosquitto-clients"))
+        .args(["-h", "127.0.0.1", "-p", &addr.port().to_string(), "-V", version, "-q", "1", "-t", topic, "-m", payload])
+        .output()
+        .expect("mosquitto_pub runs");
+    assert!(output.status.success(), "mosquitto_pub: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Runs one of our Python programs that stand for other people's; answers what it printed.
+pub fn python(script: &str, args: &[&str]) -> String {
+    let python = root().join("target/peers/bin/python");
+    let python = std::env::var_os("ZEUGMA_PEERS").map_or(python, |folder| PathBuf::from(folder).join("bin/python"));
+    assert!(python.exists(), "there is no {}: run ./test, which installs what tests need", python.display());
+    let output = Command::new(python).arg(root().join("tests/peers").join(script)).args(args).output();
+    let output = output.expect("python runs");
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Rows of a table of a lake, as DuckDB reads the files that `deltalake` for Python lists.
+pub fn duckdb(lake: &str, table: &str, sql: &str) -> Vec<Value> {
+    serde_json::from_str(&python("duck.py", &[lake, table, sql])).expect("JSON")
+}
+
+/// The root of the project.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+/// The folder of real data, where this machine has it.
+pub fn real_data() -> Option<PathBuf> {
+    let folder = std::env::var_os("ZEUGMA_REAL_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
+    folder.is_dir().then_some(folder)
+}
+
+fn program(name: &str, install: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let sbin = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    let found = std::env::split_paths(&path).chain(sbin).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{name} is missing: {install} (or run ./test, which does it)"))
+}

@@ -1,0 +1,94 @@
+//! The commands and their flags; each flag has a default, a variable `ZEUGMA_<FLAG>`, and a key of the
+//! same name in `--config FILE.toml`.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Usage, config_file, demo, replay, server, simulate, sql};
+
+/// Joins every sensor of a city into tables that anybody entitled can ask.
+#[derive(Debug, Parser)]
+#[command(name = "zeugma", version, after_help = "Try `zeugma demo` first: it needs nothing but this program.")]
+pub struct Cli {
+    /// TOML file with defaults for any flag, by its name
+    #[arg(long, env = "ZEUGMA_CONFIG", value_name = "FILE.toml", global = true)]
+    pub config: Option<PathBuf>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// A running city to look at: everything in one process, with simulated devices in three towns
+    Demo(demo::Args),
+    /// Everything in one process: MQTT listener, ingest, query, pages
+    Up(server::UpArgs),
+    /// The writing half alone; one for each lake
+    Ingest(server::IngestArgs),
+    /// The answering half alone; as many as you like for a lake
+    Query(server::QueryArgs),
+    /// Virtual devices that publish readings
+    Simulate(simulate::Args),
+    /// Publish the rows of CSV, NDJSON or Parquet files as readings
+    Replay(replay::Args),
+    /// Ask a running server in SQL
+    Sql(sql::Args),
+}
+
+/// Why there is nothing to run.
+#[derive(Debug)]
+pub enum Ended {
+    /// Help or version was asked for.
+    Help(String),
+    /// The call was wrong.
+    Wrong(Usage),
+}
+
+/// Reads the command line, the environment and the configuration file.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Ended> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let command = config_file::with_defaults(Cli::command(), &args).map_err(Ended::Wrong)?;
+    let matches = command.try_get_matches_from(args);
+    match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => Ok(cli.command),
+        Err(error) => Err(match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ended::Help(error.render().to_string()),
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                Ended::Wrong(Usage("say what to do: demo, up, ingest, query, simulate, replay or sql; see --help".into()))
+            }
+            _ => Ended::Wrong(one_line(&error.render().to_string())),
+        }),
+    }
+}
+
+/// Runs a command to its end.
+pub async fn run(command: Command, shutdown: CancellationToken) -> anyhow::Result<()> {
+    match command {
+        Command::Demo(args) => demo::run(args, shutdown).await,
+        Command::Up(args) => server::run(server::Settings::up(&args)?, shutdown).await,
+        Command::Ingest(args) => server::run(server::Settings::ingest(&args)?, shutdown).await,
+        Command::Query(args) => server::run(server::Settings::query(&args)?, shutdown).await,
+        Command::Simulate(args) => {
+            println!("{}", simulate::run(&args, shutdown).await?);
+            Ok(())
+        }
+        Command::Replay(args) => replay::run(&args, shutdown).await.map(drop),
+        Command::Sql(args) => sql::run(&args).await,
+    }
+}
+
+/// The parser's message without its usage text, on one line.
+fn one_line(message: &str) -> Usage {
+    let message = message.split("\n\nUsage:").next().unwrap_or(message);
+    let message = message.split("\n\nFor more information").next().unwrap_or(message);
+    let words: Vec<&str> = message.split_whitespace().collect();
+    let message = words.join(" ");
+    Usage(format!("{}; see --help", message.strip_prefix("error: ").unwrap_or(&message)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,32 @@
+use super::*;
+
+fn parse_text(line: &str) -> Result<Command, Ended> {
+    parse(line.split_whitespace().map(OsString::from))
+}
+
+#[test]
+fn flags_are_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn wrong_use_is_one_line_that_says_what_to_do() {
+    for line in ["zeugma", "zeugma fly", "zeugma up --flux 9", "zeugma replay x.csv", "zeugma up --commit-interval soon"] {
+        let Err(Ended::Wrong(usage)) = parse_text(line) else { panic!("{line}") };
+        assert!(!usage.0.contains('\n') && usage.0.contains("--help"), "{line}: {usage}");
+    }
+}
+
+#[test]
+fn configuration_file_gives_defaults_that_flags_override() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("zeugma.toml");
+    std::fs::write(&file, "http = \"127.0.0.1:9\"\ncommit-interval = \"5s\"\ndevices = 7\n").unwrap();
+    let line = format!("zeugma --config {} up --http 127.0.0.1:10", file.display());
+    let Ok(Command::Up(args)) = parse_text(&line) else { panic!() };
+    assert_eq!(args.http.port(), 10);
+    assert_eq!(args.ingest.commit_interval.as_secs(), 5);
+    std::fs::write(&file, "htttp = \"127.0.0.1:9\"\n").unwrap();
+    let Err(Ended::Wrong(usage)) = parse_text(&line) else { panic!() };
+    assert!(usage.0.contains("htttp"), "{usage}");
+}

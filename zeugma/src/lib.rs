@@ -1,0 +1,22 @@
+//! The program: one binary, wiring only.
+//!
+//! - [`cli`] - the commands and their flags
+//! - [`config_file`] - `--config FILE.toml`: the same flags, from a file
+//! - [`server`] - ingest and query, together or apart, on their ports
+//! - [`demo`] - a server on a temporary folder, and a simulated country
+//! - [`simulate`] - virtual devices that run the firmware
+//! - [`replay`] - real files through MQTT
+//! - [`sql`] - a question to a running server
+
+pub mod cli;
+pub mod config_file;
+pub mod demo;
+pub mod replay;
+pub mod server;
+pub mod simulate;
+pub mod sql;
+
+/// The program was called wrongly; nothing was done, no port was opened. Ends with exit code 64.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);

@@ -1,0 +1,301 @@
+//! A server: ingest and query, together (`up`) or apart, each on its port.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+use zeugma_ingest::{Clock, Ingest};
+use zeugma_lake::{Lake, seam::Tail};
+use zeugma_query::{Components, RemoteTail};
+
+use crate::Usage;
+
+/// Open files that a busy server needs: 10,000 connections, and files of the lake.
+const OPEN_FILES_WANTED: u64 = 16_384;
+
+/// Where the lake and the journal lie.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PlaceArgs {
+    /// Folder of the journal, and of the lake if that has no place of its own
+    #[arg(long, env = "ZEUGMA_DATA", value_name = "DIR", default_value = "zeugma-data")]
+    pub data: PathBuf,
+    /// Where the lake lies: a path, file:// or s3:// (credentials in AWS_*) [default: lake in --data]
+    #[arg(long, env = "ZEUGMA_LAKE", value_name = "URL")]
+    pub lake: Option<String>,
+}
+
+/// What the writing half is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct WriterArgs {
+    /// Where devices publish
+    #[arg(long, env = "ZEUGMA_MQTT", value_name = "ADDR", default_value = "127.0.0.1:1883")]
+    pub mqtt: SocketAddr,
+    /// A broker to subscribe to as well: mqtt://host or mqtts://host, ?tenants=a,b trusts it for these alone
+    #[arg(long, env = "ZEUGMA_BROKER", value_name = "URL")]
+    pub broker: Option<String>,
+    /// Folder of more schemas (.avsc), looked at every 5 s; a bad file is reported and ignored
+    #[arg(long, env = "ZEUGMA_SCHEMAS", value_name = "DIR")]
+    pub schemas: Option<PathBuf>,
+    /// How long readings may wait before they are committed to the lake; they can be asked at once
+    #[arg(
+        long,
+        env = "ZEUGMA_COMMIT_INTERVAL",
+        value_name = "TIME",
+        default_value = "60s",
+        value_parser = humantime::parse_duration
+    )]
+    pub commit_interval: Duration,
+}
+
+/// Flags of `up`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct UpArgs {
+    /// Where things lie.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// The writing half.
+    #[command(flatten)]
+    pub ingest: WriterArgs,
+    /// Where questions are asked
+    #[arg(long, env = "ZEUGMA_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub http: SocketAddr,
+}
+
+/// Flags of `ingest`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct IngestArgs {
+    /// Where things lie.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// The writing half.
+    #[command(flatten)]
+    pub ingest: WriterArgs,
+    /// Where query processes fetch the tail, and operators the metrics
+    #[arg(long, env = "ZEUGMA_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    pub http: SocketAddr,
+}
+
+/// Flags of `query`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct QueryArgs {
+    /// Where things lie.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Where questions are asked
+    #[arg(long, env = "ZEUGMA_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub http: SocketAddr,
+    /// The ingest process, for what is not in the lake yet
+    #[arg(long, env = "ZEUGMA_TAIL", value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    pub tail: String,
+}
+
+/// What a server is told, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    lake: String,
+    http: SocketAddr,
+    role: Role,
+}
+
+#[derive(Debug, Clone)]
+enum Role {
+    /// Ingest, with query beside it.
+    Writes { mqtt: SocketAddr, config: zeugma_ingest::Config },
+    /// Query, with the tail elsewhere.
+    Asks { tail: String },
+}
+
+impl Settings {
+    /// Those of `up`.
+    pub fn up(args: &UpArgs) -> Result<Settings, Usage> {
+        Self::writing(&args.place, &args.ingest, args.http)
+    }
+
+    /// Those of `ingest`.
+    pub fn ingest(args: &IngestArgs) -> Result<Settings, Usage> {
+        Self::writing(&args.place, &args.ingest, args.http)
+    }
+
+    /// Those of `query`.
+    pub fn query(args: &QueryArgs) -> Result<Settings, Usage> {
+        loopback("--http", args.http)?;
+        Ok(Settings { lake: args.place.lake(), http: args.http, role: Role::Asks { tail: args.tail.clone() } })
+    }
+
+    fn writing(place: &PlaceArgs, writer: &WriterArgs, http: SocketAddr) -> Result<Settings, Usage> {
+        loopback("--http", http)?;
+        loopback("--mqtt", writer.mqtt)?;
+        let broker = writer.broker.as_deref().map(zeugma_ingest::subscriber::Config::parse).transpose();
+        let broker = broker.map_err(|problem| Usage(format!("cannot use --broker: {problem}")))?;
+        if let Some(folder) = writer.schemas.as_ref().filter(|folder| !folder.is_dir()) {
+            return Err(Usage(format!("--schemas {} is no folder", folder.display())));
+        }
+        if writer.commit_interval.is_zero() {
+            return Err(Usage("--commit-interval must be longer than nothing, as 60s".into()));
+        }
+        let config = zeugma_ingest::Config {
+            data: place.data.clone(),
+            schemas: writer.schemas.clone(),
+            broker,
+            commit_interval: writer.commit_interval,
+        };
+        Ok(Settings { lake: place.lake(), http, role: Role::Writes { mqtt: writer.mqtt, config } })
+    }
+}
+
+impl PlaceArgs {
+    fn lake(&self) -> String {
+        self.lake.clone().unwrap_or_else(|| self.data.join("lake").display().to_string())
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it answers.
+    pub http: SocketAddr,
+    /// Where devices publish, if it writes.
+    pub mqtt: Option<SocketAddr>,
+    ingest: Option<Arc<Ingest>>,
+    answering: tokio::task::JoinHandle<std::io::Result<()>>,
+    stop_answering: CancellationToken,
+}
+
+impl Server {
+    /// Binds the ports, opens what it needs, and serves.
+    ///
+    /// # Errors
+    /// A sentence that says what to do: a port in use, a folder that cannot be written, a lake that is held.
+    pub async fn start(settings: Settings) -> anyhow::Result<Server> {
+        raise_open_files();
+        let http = bind("--http", settings.http)?;
+        http.set_nonblocking(true)?;
+        let lake = || Lake::open(&settings.lake);
+        let (components, ingest) = match settings.role {
+            Role::Writes { mqtt, config } => {
+                let mqtt = bind("--mqtt", mqtt)?;
+                let ingest = Arc::new(Ingest::start(config, lake().await?, Some(mqtt), clock()).await?);
+                (writing(lake().await?, &ingest), Some(ingest))
+            }
+            Role::Asks { tail } => (asking(lake().await?, &tail)?, None),
+        };
+        let stop_answering = CancellationToken::new();
+        let http_addr = http.local_addr()?;
+        let http = tokio::net::TcpListener::from_std(http)?;
+        let answering = tokio::spawn(zeugma_query::serve(http, components, stop_answering.clone()));
+        let mqtt = ingest.as_ref().and_then(|ingest| ingest.mqtt_addr());
+        Ok(Server { http: http_addr, mqtt, ingest, answering, stop_answering })
+    }
+
+    /// The writing half, where this server has one.
+    pub fn ingest(&self) -> Option<&Arc<Ingest>> {
+        self.ingest.as_ref()
+    }
+
+    /// Waits until it can do its work no more, and says why.
+    pub async fn failed(&self) -> String {
+        match &self.ingest {
+            Some(ingest) => ingest.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops in order: nothing more is taken, what was taken is committed, answers end.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.stop_answering.cancel();
+        self.answering.await.context("answering ended badly")??;
+        match self.ingest.map(Arc::try_unwrap) {
+            Some(Ok(ingest)) => Ok(ingest.stop().await?),
+            Some(Err(_)) => anyhow::bail!("somebody still holds the writer"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Runs a server until the shutdown, or until it fails.
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let server = Server::start(settings).await?;
+    match server.mqtt {
+        Some(mqtt) => tracing::info!("devices publish to {mqtt}; questions go to http://{}/", server.http),
+        None => tracing::info!("questions go to http://{}/", server.http),
+    }
+    wait(server, shutdown).await
+}
+
+/// Waits for the shutdown or a failure, then stops in order.
+pub async fn wait(server: Server, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let failure = tokio::select! {
+        () = shutdown.cancelled() => None,
+        reason = server.failed() => Some(reason),
+    };
+    tracing::info!("stopping");
+    let stopped = server.stop().await;
+    match failure {
+        Some(reason) => anyhow::bail!(reason),
+        None => stopped.inspect(|()| tracing::info!("stopped; what is not in the lake is in the journal")),
+    }
+}
+
+/// What queries are given beside a writer: its tail, its counters, its troubles.
+fn writing(lake: Lake, ingest: &Arc<Ingest>) -> Components {
+    // The writer is stopped by its one owner, so everybody else holds on to parts of it only.
+    let (metrics, weak) = (ingest.metrics(), Arc::downgrade(ingest));
+    Components {
+        lake,
+        tail: Some(Arc::new(ingest.tail()) as Arc<dyn Tail>),
+        metrics: Arc::new(move || metrics.text()),
+        ready: Arc::new(move || match weak.upgrade() {
+            Some(ingest) => ingest.troubles(),
+            None => vec!["stopping".to_owned()],
+        }),
+        serves_tail: true,
+    }
+}
+
+fn asking(lake: Lake, tail: &str) -> anyhow::Result<Components> {
+    let tail = RemoteTail::new(tail).map_err(|error| Usage(format!("cannot use --tail: {error}")))?;
+    Ok(Components {
+        lake,
+        tail: Some(Arc::new(tail)),
+        metrics: Arc::new(|| "# EOF\n".to_owned()),
+        ready: Arc::new(Vec::new),
+        serves_tail: false,
+    })
+}
+
+/// The machine's clock, microseconds since 1970.
+pub fn clock() -> Clock {
+    Arc::new(|| {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    })
+}
+
+/// Until there are tokens, nothing but this machine itself is served.
+fn loopback(flag: &str, addr: SocketAddr) -> Result<(), Usage> {
+    if addr.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(Usage(format!("{flag} {addr} is open to others, and there are no tokens yet: use 127.0.0.1:{}", addr.port())))
+}
+
+fn bind(flag: &str, addr: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(addr).with_context(|| {
+        format!("cannot listen on {addr}: stop what listens there, or choose another address with {flag}")
+    })
+}
+
+fn raise_open_files() {
+    match rlimit::increase_nofile_limit(OPEN_FILES_WANTED) {
+        Ok(limit) if limit >= OPEN_FILES_WANTED => {}
+        Ok(limit) => {
+            tracing::warn!("only {limit} files may be open, {OPEN_FILES_WANTED} are wanted: raise the hard limit");
+        }
+        Err(error) => tracing::warn!("the limit of open files stays as it is: {error}"),
+    }
+}

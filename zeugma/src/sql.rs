@@ -1,0 +1,71 @@
+//! `zeugma sql "…"`: asks a running server, and prints its answer.
+
+use anyhow::{Context, bail};
+use arrow::{ipc::reader::StreamReader, util::pretty::pretty_format_batches};
+
+/// Ask a running server in SQL.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The question, as "SELECT * FROM fleet LIMIT 5"
+    pub sql: String,
+    /// The server
+    #[arg(long, env = "ZEUGMA_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// Who asks; not needed on this machine's own addresses
+    #[arg(long, env = "ZEUGMA_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// How the answer is printed
+    #[arg(long, env = "ZEUGMA_FORMAT", value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// With a header line
+    Csv,
+    /// Columns and rows
+    Json,
+}
+
+/// Asks, and prints to standard output.
+pub async fn run(args: &Args) -> anyhow::Result<()> {
+    let url = format!("{}/api/v1/sql", args.url.trim_end_matches('/'));
+    let accept = match args.format {
+        Format::Table => "application/vnd.apache.arrow.stream",
+        Format::Csv => "text/csv",
+        Format::Json => "application/json",
+    };
+    let body = serde_json::json!({ "sql": args.sql }).to_string();
+    let request = reqwest::Client::new().post(&url).header("accept", accept).header("content-type", "application/json");
+    let request = args.token.iter().fold(request, |request, token| request.bearer_auth(token));
+    let answer = request.body(body).send().await;
+    let answer = answer.with_context(|| format!("cannot ask {url}: is `zeugma up` running there? (--url)"))?;
+    let (status, bytes) = (answer.status(), answer.bytes().await.context("the answer broke off")?);
+    if !status.is_success() {
+        bail!(problem(&bytes).unwrap_or_else(|| format!("the server answered {status}")));
+    }
+    match args.format {
+        Format::Table => {
+            let reader = StreamReader::try_new(bytes.as_ref(), None).context("the answer is no Arrow stream")?;
+            let batches = reader.collect::<Result<Vec<_>, _>>().context("the answer broke off")?;
+            let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
+            println!("{}\n{rows} {}", pretty_format_batches(&batches)?, if rows == 1 { "row" } else { "rows" });
+        }
+        Format::Csv | Format::Json => print!("{}", String::from_utf8_lossy(&bytes)),
+    }
+    Ok(())
+}
+
+/// The sentence of a problem document (RFC 9457).
+fn problem(body: &[u8]) -> Option<String> {
+    let problem: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let text = |key: &str| problem[key].as_str();
+    match (text("title"), text("detail")) {
+        (Some(title), Some(detail)) => Some(format!("{title}: {detail}")),
+        (Some(title), None) => Some(title.to_owned()),
+        _ => None,
+    }
+}
