@@ -9,7 +9,7 @@ use arrow::{
 use datafusion::{
     common::{Column, pruning::PruningStatistics},
     physical_expr::PhysicalExpr,
-    physical_optimizer::pruning::PruningPredicate,
+    physical_optimizer::pruning::PruningPredicateBuilder,
     scalar::ScalarValue,
 };
 use zeugma_lake::snapshot::DataFile;
@@ -20,11 +20,10 @@ const US_PER_DAY: i64 = 86_400_000_000;
 ///
 /// A predicate that says nothing about files leaves all of them.
 pub fn prune<'a>(files: &'a [DataFile], columns: &SchemaRef, predicate: &Arc<dyn PhysicalExpr>) -> Vec<&'a DataFile> {
-    let kept = PruningPredicate::try_new(predicate.clone(), columns.clone())
-        .and_then(|predicate| predicate.prune(&Statistics(files)));
-    match kept {
-        Ok(kept) => files.iter().zip(kept).filter_map(|(file, kept)| kept.then_some(file)).collect(),
-        Err(_) => files.iter().collect(),
+    let predicate = PruningPredicateBuilder::new().with_file_schema(columns.clone()).build(predicate.clone());
+    match predicate.map(|predicate| predicate.prune(&Statistics(files))) {
+        Some(Ok(kept)) => files.iter().zip(kept).filter_map(|(file, kept)| kept.then_some(file)).collect(),
+        _ => files.iter().collect(),
     }
 }
 

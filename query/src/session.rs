@@ -85,7 +85,7 @@ impl Session {
     /// A table of ours, to build a question on without any text.
     pub async fn table(&self, name: &str) -> Result<DataFrame, Error> {
         // Quoted names are taken as they are: nothing of a name is ever parsed.
-        let reference = datafusion::sql::TableReference::full(CATALOG, SCHEMA, name);
+        let reference = datafusion::common::TableReference::full(CATALOG, SCHEMA, name);
         Ok(self.context.table(reference).await?)
     }
 

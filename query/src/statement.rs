@@ -86,7 +86,6 @@ fn nests(token: &Token) -> bool {
                 | Keyword::DIV
                 | Keyword::AT
                 | Keyword::COLLATE
-                | Keyword::ISNULL
                 | Keyword::NOTNULL
                 | Keyword::OVERLAPS
                 | Keyword::UNION

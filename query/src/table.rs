@@ -181,13 +181,14 @@ impl DomainTable {
         // `date` is no column of the files: it is the folder they lie in.
         let (date, own) = all.split_last().expect("every table has columns, `date` last");
         let own = arrow::datatypes::Schema::new(own.to_vec());
+        let columns = TableSchema::builder(Arc::new(own)).with_table_partition_cols(vec![date.clone()]).build();
         let options = TableParquetOptions {
             global: wanted.session.config_options().execution.parquet.clone(),
             ..TableParquetOptions::default()
         };
         let cache = wanted.session.runtime_env().cache_manager.get_file_metadata_cache();
         let reader = CachedParquetFileReaderFactory::new(self.lake.store().root(), cache);
-        let source = ParquetSource::new(TableSchema::new(Arc::new(own), vec![date.clone()]))
+        let source = ParquetSource::new(columns)
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(reader));
         Arc::new(match &wanted.predicate {

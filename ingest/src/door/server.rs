@@ -74,6 +74,8 @@ fn listen(listener: std::net::TcpListener, parts: Parts) -> std::io::Result<Serv
         .set_max_size(PACKET_BYTES_ANNOUNCED)
         .set_max_receive(parts.config.in_flight_max)
         .set_max_qos(QoS::ExactlyOnce)
+        // Whoever publishes and leaves at once has published: the library would drop what it reads then.
+        .set_handle_qos_after_disconnect(Some(QoS::ExactlyOnce))
         .set_min_chunk_size(PIECE_BYTES);
     // The rate is never reached, so that the time is a limit and not a pace.
     let io = IoConfig::new().set_frame_read_rate(PIECE_SECONDS_MAX, PIECE_SECONDS_MAX, u32::MAX);

@@ -3,7 +3,11 @@
 mod site;
 mod strangers;
 
-use std::{io::Write, sync::atomic::Ordering, time::Duration};
+use std::{
+    io::Write,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use rumqttc::{Event, MqttOptions, Packet, QoS};
 use sha2::{Digest, Sha256};
@@ -60,6 +64,21 @@ fn a_journal_that_is_closed_closes_the_connection_without_a_puback() {
         assert_eq!(client.receive(), None);
         assert_eq!(site.metrics.acknowledged.get(), 0);
     }
+}
+
+#[test]
+fn whoever_publishes_and_leaves_has_published() {
+    let site = Site::open();
+    for version in BOTH.repeat(20) {
+        let (mut client, _) = Client::connect(site.addr(), version);
+        let one = client.publish_bytes(0, TOPIC, b"goodbye");
+        client.send(&[one.as_slice(), &one, &one, &[0xe0, 0]].concat());
+    }
+    let began = Instant::now();
+    while site.metrics.synced.get() < 120 && began.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(site.close().len(), 120);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use futures::{StreamExt, stream};
 
 use crate::{
     Answer, Error,
-    encode::{Encoder, Form},
+    encode::Form,
 };
 
 /// The form that `Accept` prefers; JSON where nothing is said.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, AsArray, RecordBatch},
+    array::{AsArray, RecordBatch},
     compute::concat_batches,
     datatypes::{DataType, SchemaRef, TimestampMicrosecondType},
 };

@@ -1,0 +1,12 @@
+//! The whole city in one process: journeys that read as sentences, and the peers it must get on with.
+
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod commands;
+mod golden;
+mod invariants;
+mod journeys;
+mod real_data;
+mod sql_files;
+mod with_peers;

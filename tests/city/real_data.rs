@@ -1,0 +1,163 @@
+//! Real vehicles, car parks and meters go in over MQTT; SQL must answer what an independent program says.
+//!
+//! The files are not part of the project. Where they are not beside it, the tests say so and end: set
+//! `ZEUGMA_REAL_DATA` to their folder to run them.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::Parser;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use zeugma::{cli::Command, replay};
+use zeugma_tests::{City, peers};
+
+/// The files below a folder of the real data, by name.
+fn files(folder: &str) -> Option<Vec<PathBuf>> {
+    let Some(data) = peers::real_data() else {
+        eprintln!("skipped: the real data is not here; set ZEUGMA_REAL_DATA to its folder");
+        return None;
+    };
+    let mut files: Vec<_> = std::fs::read_dir(data.join(folder))
+        .unwrap_or_else(|error| panic!("{}: {error}", data.join(folder).display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "gz"))
+        .collect();
+    files.sort();
+    Some(files)
+}
+
+fn texts(files: &[PathBuf]) -> Vec<String> {
+    files.iter().map(|file| file.display().to_string()).collect()
+}
+
+fn expected(set: &str, files: &[PathBuf]) -> Value {
+    let files = texts(files);
+    let args: Vec<&str> = [set].into_iter().chain(files.iter().map(String::as_str)).collect();
+    serde_json::from_str(&peers::python("expected.py", &args)).unwrap()
+}
+
+/// `zeugma replay` with these flags.
+async fn replay(city: &City, files: &[PathBuf], flags: &[&str]) -> replay::Summary {
+    let words = ["zeugma", "replay"].map(str::to_owned).into_iter().chain(texts(files));
+    let words = words.chain(flags.iter().map(ToString::to_string)).chain(["--mqtt".to_owned(), city.mqtt().to_string()]);
+    let cli = zeugma::cli::Cli::try_parse_from(words.map(OsString::from)).unwrap();
+    let Command::Replay(args) = cli.command else { panic!("another command") };
+    replay::run(&args, CancellationToken::new()).await.unwrap()
+}
+
+/// Everything that the independent program counted, against our SQL.
+async fn compare(city: &City, expected: &Value, summary: replay::Summary) {
+    let (tenant, domain) = (expected["tenant"].as_str().unwrap(), expected["domain"].as_str().unwrap());
+    assert_eq!((summary.sent, summary.acknowledged), (expected["sent"].as_u64().unwrap(), summary.sent));
+    let count = format!("SELECT count(*) FROM {domain} WHERE tenant = '{tenant}'");
+    city.until(&count, expected["accepted"].clone()).await;
+    for (reason, wanted) in expected["rejected"].as_object().unwrap().iter().filter(|(reason, _)| *reason != "total") {
+        let letters = format!("SELECT count(*) FROM dead_letters WHERE tenant = '{tenant}' AND reason = '{reason}'");
+        city.until(&letters, wanted.clone()).await;
+    }
+    let repeated = city.metric(&format!("zeugma_repeated_total{{domain=\"{domain}\"}}")).await;
+    assert_eq!(repeated, expected["repeated"].as_f64().unwrap(), "repeated");
+    let devices = city.value(&format!("SELECT count(DISTINCT device) FROM {domain} WHERE tenant = '{tenant}'")).await;
+    assert_eq!(devices, expected["devices"]);
+    let fields: Vec<&String> = expected["sums"].as_object().unwrap().keys().collect();
+    for field in &fields {
+        let rows = city.sql(&format!("SELECT sum({field}), count({field}) FROM {domain} WHERE tenant = '{tenant}'")).await;
+        close(&rows[0][0], &expected["sums"][field.as_str()], field);
+        assert_eq!(rows[0][1], expected["counts"][field.as_str()], "{field}");
+    }
+    let averages: Vec<String> = fields.iter().map(|field| format!("avg({field})")).collect();
+    let by_day = city
+        .sql(&format!(
+            "SELECT date, count(*), {} FROM {domain} WHERE tenant = '{tenant}' GROUP BY date ORDER BY date",
+            averages.join(", ")
+        ))
+        .await;
+    let wanted = expected["averages_by_day"].as_object().unwrap();
+    assert_eq!(by_day.len(), wanted.len());
+    for row in by_day {
+        let day = &wanted[row[0].as_str().unwrap()];
+        assert_eq!(row[1], day["rows"], "{}", row[0]);
+        for (place, field) in fields.iter().enumerate() {
+            close(&row[place + 2], &day[field.as_str()], field);
+        }
+    }
+}
+
+/// Sums of doubles differ in their last digits by the order of adding.
+fn close(found: &Value, wanted: &Value, what: &str) {
+    let (found, wanted) = (found.as_f64().unwrap(), wanted.as_f64().unwrap());
+    assert!((found - wanted).abs() <= 1e-9 * wanted.abs().max(1.0), "{what}: {found}, wanted {wanted}");
+}
+
+const LONDON: [&str; 4] = ["--time-format", "%Y-%m-%d %H:%M:%S", "--time-zone", "Europe/London"];
+const SPACES: [&str; 4] = ["--map", "occupied_spaces=Occupancy", "--map", "total_spaces=Capacity"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buses_of_austin_answer_as_their_files_say() {
+    let Some(files) = files("fleet/capmetro_austin_bus") else { return };
+    let city = City::start().await;
+    let flags = "--tenant austin --domain fleet --device-column vehicle_id --time-column timestamp \
+                 --map latitude=latitude --map longitude=longitude --map speed_kmh=speed*3.6";
+    let summary = replay(&city, &files, &flags.split_whitespace().collect::<Vec<_>>()).await;
+    let expected = expected("austin", &files);
+    compare(&city, &expected, summary).await;
+    let newest = city
+        .sql(
+            "SELECT device, latitude, longitude FROM (SELECT *, row_number() OVER (PARTITION BY device ORDER BY \
+             time DESC) AS place FROM fleet WHERE tenant = 'austin') newest WHERE place = 1",
+        )
+        .await;
+    let wanted = expected["newest"].as_object().unwrap();
+    assert_eq!(newest.len(), wanted.len());
+    for row in newest {
+        let position = &wanted[row[0].as_str().unwrap()];
+        assert_eq!((&row[1], &row[2]), (&position["latitude"], &position["longitude"]), "{}", row[0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn car_parks_of_bath_and_birmingham_answer_as_their_files_say() {
+    let (Some(bath), Some(birmingham)) = (files("parking/bath_carparks"), files("parking/birmingham_uci")) else {
+        return;
+    };
+    let mut city = City::start().await;
+    let flags = ["--tenant", "bath", "--domain", "parking", "--device-column", "Name", "--time-column", "LastUpdate"];
+    let summary = replay(&city, &bath, &[&flags[..], &LONDON, &SPACES].concat()).await;
+    compare(&city, &expected("bath", &bath), summary).await;
+    // Committed: what comes now is decided against the lake.
+    city.restart().await;
+    let flags = "--tenant birmingham --domain parking --device-column SystemCodeNumber --time-column LastUpdated \
+                 --no-header --columns SystemCodeNumber,Capacity,Occupancy,LastUpdated";
+    let flags: Vec<&str> = flags.split_whitespace().collect();
+    let flags = [&flags[..], &LONDON, &SPACES].concat();
+    let summary = replay(&city, &birmingham, &flags).await;
+    let wanted = expected("birmingham", &birmingham);
+    compare(&city, &wanted, summary).await;
+    // Once more: every row is a repeat, and the table stays as it is.
+    city.restart().await;
+    replay(&city, &birmingham, &flags).await;
+    let sent = wanted["sent"].as_f64().unwrap();
+    let deadline = tokio::time::Instant::now() + 3 * zeugma_tests::city::PATIENCE;
+    while city.metric("zeugma_repeated_total{domain=\"parking\"}").await < sent {
+        assert!(tokio::time::Instant::now() < deadline, "repeats are not decided");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    city.until("SELECT count(*) FROM parking WHERE tenant = 'birmingham'", wanted["accepted"].clone()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn meters_of_switzerland_answer_as_their_files_say() {
+    let Some(files) = files("energy/swiss_15min_537_households") else { return };
+    let city = City::start().await;
+    let prepared = city.folder().join("swiss.csv");
+    let inputs = texts(&files);
+    let mut args: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let out = prepared.display().to_string();
+    args.extend(["--out", &out]);
+    peers::python("prepare_swiss.py", &args);
+    let flags = "--tenant basel --domain energy --device-column device --time-column time \
+                 --map energy_import_wh=energy_import_wh --map active_power_w=active_power_w";
+    let prepared = [prepared];
+    let summary = replay(&city, &prepared, &flags.split_whitespace().collect::<Vec<_>>()).await;
+    compare(&city, &expected("swiss", &prepared), summary).await;
+}
