@@ -184,7 +184,10 @@ impl Started {
 }
 
 fn too_long(time_max: std::time::Duration) -> Error {
-    Error::Limit(format!("the answer takes longer than {} s; ask for less, or for a shorter time", time_max.as_secs()))
+    Error::Limit(format!(
+        "the answer takes longer than {} s; ask for less, or for a shorter time",
+        time_max.as_secs()
+    ))
 }
 
 impl Answer {

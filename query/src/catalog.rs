@@ -104,7 +104,8 @@ impl Catalog {
             }
             (Err(error), None) => return Err(error.into()),
         };
-        *self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some((Instant::now(), known.clone()));
+        *self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()) =
+            Some((Instant::now(), known.clone()));
         Ok(known)
     }
 
@@ -145,14 +146,19 @@ impl LakeTable {
     /// [`Error::Unavailable`] where the lake or the tail does not answer, or they keep missing each other.
     pub async fn meet(&self, tail: Option<&dyn Tail>) -> Result<Meeting, Error> {
         let Some(tail) = tail else {
-            return Ok(Meeting { snapshot: self.load().await?, tail: Vec::new() });
+            return self.meet_nobody().await;
         };
         let mut snapshot = match self.young() {
             Some(snapshot) => Some(snapshot),
             None => self.load().await?,
         };
         for _ in 0..TRIES_MAX {
-            let view = tail.view(self.name()).await?;
+            let view = match tail.view(self.name()).await {
+                Ok(view) => view,
+                // Ingest has accepted nothing for this table since it was started.
+                Err(zeugma_lake::Error::NoTable { .. }) => return self.meet_nobody().await,
+                Err(error) => return Err(error.into()),
+            };
             let through = snapshot.as_ref().map_or(0, |snapshot| snapshot.committed_through(&view.source));
             if let Some(tail) = seam::join(through, &view) {
                 return Ok(Meeting { snapshot, tail });
@@ -161,6 +167,11 @@ impl LakeTable {
         }
         let message = format!("snapshot and tail of `{}` keep missing each other; ask again", self.name());
         Err(Error::Unavailable { message })
+    }
+
+    /// What is committed by now, alone.
+    async fn meet_nobody(&self) -> Result<Meeting, Error> {
+        Ok(Meeting { snapshot: self.load().await?, tail: Vec::new() })
     }
 
     fn young(&self) -> Option<Arc<Snapshot>> {

@@ -100,7 +100,8 @@ impl From<lake::Error> for Error {
 
 impl From<DataFusionError> for Error {
     fn from(error: DataFusionError) -> Error {
-        let place = error.diagnostic().and_then(|found| found.span).map(|span| (span.start.line, span.start.column));
+        let place =
+            error.diagnostic().and_then(|found| found.span).map(|span| (span.start.line, span.start.column));
         let message = error.strip_backtrace();
         match error.find_root() {
             DataFusionError::ResourcesExhausted(why) => {
@@ -109,7 +110,9 @@ impl From<DataFusionError> for Error {
             }
             DataFusionError::External(cause) => of_external(cause.as_ref(), message),
             DataFusionError::ArrowError(cause, _) => of_arrow(cause, message),
-            DataFusionError::ObjectStore(_) | DataFusionError::ParquetError(_) | DataFusionError::IoError(_) => {
+            DataFusionError::ObjectStore(_)
+            | DataFusionError::ParquetError(_)
+            | DataFusionError::IoError(_) => {
                 tracing::warn!(%message, "a file of the lake could not be read");
                 Error::Unavailable { message: "a file of the lake could not be read; ask again".into() }
             }

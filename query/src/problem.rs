@@ -23,7 +23,12 @@ pub struct Problem {
 const URI: &str = "https://zeugma.city/problems/";
 
 impl Problem {
-    fn new(status: StatusCode, name: &'static str, title: &'static str, detail: impl Into<String>) -> Problem {
+    fn new(
+        status: StatusCode,
+        name: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Problem {
         Problem { status, name, title, detail: detail.into(), place: None }
     }
 
@@ -58,21 +63,40 @@ impl From<Error> for Problem {
         let detail = error.to_string();
         match error {
             Error::Sql { place, .. } => {
-                let sql = Problem::new(StatusCode::BAD_REQUEST, "sql", "The question is not understood", detail);
+                let sql =
+                    Problem::new(StatusCode::BAD_REQUEST, "sql", "The question is not understood", detail);
                 Problem { place, ..sql }
             }
-            Error::ReadOnly(_) => Problem::new(StatusCode::FORBIDDEN, "read-only", "Only questions are answered", detail),
-            Error::Invalid(_) => Problem::new(StatusCode::BAD_REQUEST, "parameter", "A parameter is not usable", detail),
-            Error::NotFound(_) => Problem::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail),
-            Error::NotAcceptable(_) => {
-                Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", "Not in the form asked for", detail)
+            Error::ReadOnly(_) => {
+                Problem::new(StatusCode::FORBIDDEN, "read-only", "Only questions are answered", detail)
             }
-            Error::TooLarge(_) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The question is too large", detail),
-            Error::Limit(_) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "limit", "The answer is too costly", detail),
-            Error::Busy(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many questions at once", detail),
-            Error::Unavailable { .. } => {
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Lake or tail does not answer", detail)
+            Error::Invalid(_) => {
+                Problem::new(StatusCode::BAD_REQUEST, "parameter", "A parameter is not usable", detail)
             }
+            Error::NotFound(_) => {
+                Problem::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
+            }
+            Error::NotAcceptable(_) => Problem::new(
+                StatusCode::NOT_ACCEPTABLE,
+                "not-acceptable",
+                "Not in the form asked for",
+                detail,
+            ),
+            Error::TooLarge(_) => {
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The question is too large", detail)
+            }
+            Error::Limit(_) => {
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "limit", "The answer is too costly", detail)
+            }
+            Error::Busy(_) => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Too many questions at once", detail)
+            }
+            Error::Unavailable { .. } => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "Lake or tail does not answer",
+                detail,
+            ),
             Error::Internal(_) => {
                 tracing::error!(%detail, "a question failed by a mistake of ours");
                 let detail = "a mistake of ours; the log of the program has the details";
@@ -95,7 +119,8 @@ impl IntoResponse for Problem {
             body["column"] = column.into();
         }
         let media_type = HeaderValue::from_static("application/problem+json");
-        let mut response = (self.status, [(header::CONTENT_TYPE, media_type)], format!("{body}\n")).into_response();
+        let mut response =
+            (self.status, [(header::CONTENT_TYPE, media_type)], format!("{body}\n")).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

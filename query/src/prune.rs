@@ -3,7 +3,9 @@
 use std::{collections::HashSet, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, BooleanArray, Date32Array, StringViewArray, TimestampMicrosecondArray, UInt64Array},
+    array::{
+        Array, ArrayRef, BooleanArray, Date32Array, StringViewArray, TimestampMicrosecondArray, UInt64Array,
+    },
     datatypes::SchemaRef,
 };
 use datafusion::{
@@ -19,7 +21,11 @@ const US_PER_DAY: i64 = 86_400_000_000;
 /// The files that may hold rows for which `predicate` is true.
 ///
 /// A predicate that says nothing about files leaves all of them.
-pub fn prune<'a>(files: &'a [DataFile], columns: &SchemaRef, predicate: &Arc<dyn PhysicalExpr>) -> Vec<&'a DataFile> {
+pub fn prune<'a>(
+    files: &'a [DataFile],
+    columns: &SchemaRef,
+    predicate: &Arc<dyn PhysicalExpr>,
+) -> Vec<&'a DataFile> {
     let predicate = PruningPredicateBuilder::new().with_file_schema(columns.clone()).build(predicate.clone());
     match predicate.map(|predicate| predicate.prune(&Statistics(files))) {
         Some(Ok(kept)) => files.iter().zip(kept).filter_map(|(file, kept)| kept.then_some(file)).collect(),
@@ -33,7 +39,8 @@ impl Statistics<'_> {
     /// One end of each file's range of a column: the lower (`0`) or the upper (`1`).
     fn ends(&self, column: &Column, upper: bool) -> Option<ArrayRef> {
         let texts = |of: &dyn Fn(&DataFile) -> &Option<(String, String)>| -> ArrayRef {
-            let ends = self.0.iter().map(|file| of(file).as_ref().map(|(low, high)| if upper { high } else { low }));
+            let ends =
+                self.0.iter().map(|file| of(file).as_ref().map(|(low, high)| if upper { high } else { low }));
             Arc::new(StringViewArray::from_iter(ends))
         };
         match column.name() {

@@ -38,7 +38,8 @@ impl RemoteTail {
     /// # Errors
     /// [`crate::Error::Invalid`] where it is no `http:` or `https:` URL.
     pub fn new(url: &str) -> Result<RemoteTail, crate::Error> {
-        let invalid = |why: String| crate::Error::Invalid(format!("`{url}` is no address of an ingest: {why}"));
+        let invalid =
+            |why: String| crate::Error::Invalid(format!("`{url}` is no address of an ingest: {why}"));
         let mut tails = Url::parse(url).map_err(|error| invalid(error.to_string()))?;
         if !matches!(tails.scheme(), "http" | "https") {
             return Err(invalid("write http://HOST:PORT".into()));
@@ -56,7 +57,7 @@ impl RemoteTail {
         let response = self.client.get(url).send().await.map_err(failed)?;
         match response.status() {
             StatusCode::OK => read(response).await,
-            StatusCode::NOT_FOUND => Err(Error::NoTable { table: table.to_owned() }),
+            StatusCode::NO_CONTENT => Err(Error::NoTable { table: table.to_owned() }),
             status => Err(Error::Tail(format!("it answers {status}"))),
         }
     }
@@ -69,7 +70,8 @@ impl Tail for RemoteTail {
 }
 
 async fn read(response: Response) -> Result<TailView, Error> {
-    let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let text =
+        |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let missing = |name: &str| Error::Tail(format!("its answer has no usable header `{name}`"));
     let source = text(SOURCE).ok_or_else(|| missing(SOURCE))?;
     let released = text(RELEASED_THROUGH).and_then(|text| text.parse().ok());

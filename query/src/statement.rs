@@ -33,7 +33,10 @@ const RELATIONS_MAX: usize = 64;
 /// [`Error::TooLarge`], [`Error::Sql`] with the parser's words, or [`Error::ReadOnly`].
 pub fn parse(session: &SessionState, sql: &str) -> Result<Statement, Error> {
     if sql.len() > SQL_BYTES_MAX {
-        return Err(Error::TooLarge(format!("a question may have {SQL_BYTES_MAX} bytes; this one has {}", sql.len())));
+        return Err(Error::TooLarge(format!(
+            "a question may have {SQL_BYTES_MAX} bytes; this one has {}",
+            sql.len()
+        )));
     }
     check_depth(sql)?;
     let dialect = session.config_options().sql_parser.dialect;
@@ -47,7 +50,9 @@ pub fn parse(session: &SessionState, sql: &str) -> Result<Statement, Error> {
     check_asks(&statement)?;
     let relations = count_relations(&statement);
     if relations > RELATIONS_MAX {
-        return Err(Error::Limit(format!("a question may name {RELATIONS_MAX} tables; this one names {relations}")));
+        return Err(Error::Limit(format!(
+            "a question may name {RELATIONS_MAX} tables; this one names {relations}"
+        )));
     }
     Ok(statement)
 }

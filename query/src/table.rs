@@ -149,7 +149,8 @@ impl DomainTable {
     fn scan_tail(&self, wanted: &Wanted<'_>, tail: &[RecordBatch]) -> Result<Arc<dyn ExecutionPlan>> {
         let columns = &self.table.columns;
         let rows = tail.iter().map(|rows| layout::conform(rows, columns));
-        let rows = rows.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| external(error.into()))?;
+        let rows =
+            rows.collect::<std::result::Result<Vec<_>, _>>().map_err(|error| external(error.into()))?;
         let source = MemorySourceConfig::try_new(&[rows], columns.clone(), wanted.columns.clone())?;
         Ok(DataSourceExec::from_data_source(source.with_limit(wanted.limit)))
     }
@@ -181,7 +182,8 @@ impl DomainTable {
         // `date` is no column of the files: it is the folder they lie in.
         let (date, own) = all.split_last().expect("every table has columns, `date` last");
         let own = arrow::datatypes::Schema::new(own.to_vec());
-        let columns = TableSchema::builder(Arc::new(own)).with_table_partition_cols(vec![date.clone()]).build();
+        let columns =
+            TableSchema::builder(Arc::new(own)).with_table_partition_cols(vec![date.clone()]).build();
         let options = TableParquetOptions {
             global: wanted.session.config_options().execution.parquet.clone(),
             ..TableParquetOptions::default()

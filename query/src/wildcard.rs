@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use datafusion::sql::{
     parser::Statement,
     sqlparser::ast::{
-        ExcludeSelectItem, Ident, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-        Statement as Plain, TableFactor, TableWithJoins, WildcardAdditionalOptions,
+        ExcludeSelectItem, Ident, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind,
+        SetExpr, Statement as Plain, TableFactor, TableWithJoins, WildcardAdditionalOptions,
     },
 };
 
@@ -77,7 +77,8 @@ impl Scope {
         for from in &mut select.from {
             self.joined(from, &mut relations);
         }
-        let Some(relations) = relations.filter(|relations| relations.iter().any(|relation| relation.ours)) else {
+        let Some(relations) = relations.filter(|relations| relations.iter().any(|relation| relation.ours))
+        else {
             return;
         };
         let items = std::mem::take(&mut select.projection);
@@ -131,7 +132,8 @@ fn expand(item: SelectItem, relations: &[Relation]) -> Vec<SelectItem> {
             _ => relations.iter().map(|relation| qualified(relation, &options)).collect(),
         },
         SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options)
-            if is_plain(&options) && relations.iter().any(|relation| relation.ours && same(&relation.name, &name)) =>
+            if is_plain(&options)
+                && relations.iter().any(|relation| relation.ours && same(&relation.name, &name)) =>
         {
             let kind = SelectItemQualifiedWildcardKind::ObjectName(name);
             vec![SelectItem::QualifiedWildcard(kind, without_date(options))]

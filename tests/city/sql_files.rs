@@ -22,6 +22,7 @@ struct Asked<'a>(&'a City);
 #[error("{0}")]
 struct Refused(String);
 
+#[async_trait::async_trait]
 impl AsyncDB for Asked<'_> {
     type Error = Refused;
     type ColumnType = DefaultColumnType;

@@ -1,0 +1,86 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use zeugma_schemas::{
+    batch::{Builder, Origin},
+    domain::Domains,
+    payload::readings,
+};
+
+use super::*;
+
+const NOW_US: i64 = 1_790_000_000_000_000;
+
+fn tail() -> Tail {
+    let tail = Tail::new("s", Arc::new(Metrics::default()));
+    tail.ensure("parking", Domains::builtin().get("parking").unwrap().columns(), 0);
+    tail
+}
+
+fn put(tail: &Tail, positions: &[Position]) {
+    let domain = Domains::builtin().get("parking").unwrap().clone();
+    let mut builder = Builder::new(domain.clone());
+    for position in positions {
+        let payload = format!(r#"{{"time":{},"occupied_spaces":1}}"#, NOW_US + *position as i64);
+        let origin = Origin { tenant: "t", device: "d", received_at_us: NOW_US };
+        readings(&domain, payload.as_bytes(), NOW_US).iter().flatten().for_each(|found| builder.push(origin, found));
+    }
+    tail.append("parking", builder.finish().unwrap(), positions.to_vec()).unwrap();
+}
+
+fn left(tail: &Tail) -> Vec<Position> {
+    let state = tail.state();
+    state.tables["parking"].batches.iter().flat_map(|batch| batch.positions.to_vec()).collect()
+}
+
+#[test]
+fn small_batches_are_joined_and_late_ones_stay_by_themselves() {
+    let tail = tail();
+    (10..110).for_each(|position| put(&tail, &[position]));
+    assert!(tail.state().tables["parking"].batches.len() <= 8);
+    put(&tail, &[5]);
+    assert_eq!(left(&tail).last(), Some(&5));
+    assert_eq!(left(&tail).len(), 101);
+}
+
+#[test]
+fn rows_are_found_by_their_keys_until_they_are_released() {
+    let tail = tail();
+    put(&tail, &[1, 2, 3]);
+    let key = |position: i64| Key { tenant: "t".into(), device: "d".into(), time_us: NOW_US + position };
+    let keys = HashSet::from([key(2), key(9)]);
+    let found = tail.find("parking", &keys).unwrap();
+    assert_eq!(found.rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
+    tail.release("parking", 2);
+    let found = tail.find("parking", &keys).unwrap();
+    assert_eq!((found.rows.len(), found.released_through), (0, 2));
+}
+
+#[test]
+fn table_with_nothing_to_commit_releases_nothing() {
+    let tail = tail();
+    tail.decided(7, &BTreeMap::new());
+    assert!(tail.cut("parking").is_none());
+    assert_eq!(tail.safe_through(), 7);
+}
+
+proptest! {
+    /// Whatever is put, cut and released in between: each row leaves in exactly one cut.
+    #[test]
+    fn every_row_is_in_exactly_one_cut(steps in prop::collection::vec((1u64..4, any::<bool>()), 1..40)) {
+        let tail = tail();
+        let (mut next, mut committed, mut all) = (1, 0, 0);
+        for (count, commit) in steps {
+            let positions: Vec<Position> = (0..count).map(|index| next + index / 2).collect();
+            next = positions[positions.len() - 1] + 1;
+            all += positions.len();
+            put(&tail, &positions);
+            tail.decided(next - 1, &BTreeMap::new());
+            if commit && let Some(cut) = tail.cut("parking") {
+                committed += cut.rows.iter().map(RecordBatch::num_rows).sum::<usize>();
+                tail.release("parking", cut.through);
+            }
+        }
+        prop_assert_eq!(committed + left(&tail).len(), all);
+    }
+}

@@ -3,10 +3,7 @@
 use arrow::{
     array::RecordBatch,
     datatypes::{DataType, SchemaRef},
-    json::{
-        StructMode, Writer, WriterBuilder,
-        writer::JsonArray,
-    },
+    json::{StructMode, Writer, WriterBuilder, writer::JsonArray},
 };
 use serde_json::json;
 
@@ -30,9 +27,10 @@ impl Json {
 
     /// The same with further members behind the rows, as JSON text that begins with a comma.
     pub fn with_members(columns: &SchemaRef, members: &str) -> Json {
-        let described = columns.fields().iter().map(|field| {
-            json!({ "name": field.name(), "type": type_name(field.data_type()) })
-        });
+        let described = columns
+            .fields()
+            .iter()
+            .map(|field| json!({ "name": field.name(), "type": type_name(field.data_type()) }));
         let described = serde_json::Value::from_iter(described);
         let before = format!("{{\"columns\":{described},\"rows\":").into_bytes();
         let rows = WriterBuilder::new().with_explicit_nulls(true).with_struct_mode(StructMode::ListOnly);
@@ -77,7 +75,9 @@ pub fn type_name(data_type: &DataType) -> String {
         DataType::Date32 | DataType::Date64 => "date",
         DataType::Time32(_) | DataType::Time64(_) => "time without time zone",
         DataType::Interval(_) | DataType::Duration(_) => "interval",
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "bytea",
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            "bytea"
+        }
         DataType::Decimal128(..) | DataType::Decimal256(..) => "numeric",
         DataType::Dictionary(_, values) => return type_name(values),
         other => return other.to_string(),

@@ -10,10 +10,7 @@ use axum::{
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
-use crate::{
-    Answer, Error,
-    encode::Form,
-};
+use crate::{Answer, Error, encode::Form};
 
 /// The form that `Accept` prefers; JSON where nothing is said.
 ///
@@ -28,7 +25,8 @@ pub fn form(headers: &HeaderMap) -> Result<Form, Error> {
 /// The media types of `Accept`, the most wanted first; `*/*` where nothing is said.
 pub fn accepted(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut wanted: Vec<(f32, String)> = values.flat_map(|value| value.split(',')).filter_map(weighed).collect();
+    let mut wanted: Vec<(f32, String)> =
+        values.flat_map(|value| value.split(',')).filter_map(weighed).collect();
     if wanted.is_empty() {
         return vec!["*/*".to_owned()];
     }
@@ -39,7 +37,8 @@ pub fn accepted(headers: &HeaderMap) -> Vec<String> {
 fn weighed(range: &str) -> Option<(f32, String)> {
     let mut parts = range.split(';').map(str::trim);
     let media_type = parts.next()?.to_ascii_lowercase();
-    let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |weight| weight.parse().ok())?;
+    let weight =
+        parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |weight| weight.parse().ok())?;
     (weight > 0.0).then_some((weight, media_type))
 }
 

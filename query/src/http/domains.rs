@@ -69,7 +69,9 @@ async fn describe(app: &App, grant: &Grant, rows: Rows, domain: &Domain) -> Resu
             "required": !field.is_nullable(),
         })
     });
-    let moment = |time_us| Some(DateTime::from_timestamp_micros(time_us)?.to_rfc3339_opts(SecondsFormat::AutoSi, true));
+    let moment = |time_us| {
+        Some(DateTime::from_timestamp_micros(time_us)?.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    };
     Ok(json!({
         "name": domain.name(),
         "doc": domain.newest().doc,
@@ -92,7 +94,8 @@ async fn stored(app: &App, grant: &Grant, rows: Rows, table: &str) -> Result<Sto
     };
     let mut stored = Stored::default();
     for batch in app.query.ask_table(grant, rows, table, build).await?.collect().await? {
-        let (tenants, counts) = (batch.column(0).as_string_view(), batch.column(1).as_primitive::<Int64Type>());
+        let (tenants, counts) =
+            (batch.column(0).as_string_view(), batch.column(1).as_primitive::<Int64Type>());
         let time = |column: usize| batch.column(column).as_primitive::<TimestampMicrosecondType>();
         let (first, last) = (time(2), time(3));
         for row in 0..batch.num_rows() {

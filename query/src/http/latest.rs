@@ -39,14 +39,17 @@ pub async fn latest(
     if columns.column_with_name("device").is_none() {
         return Err(Error::NotFound(format!("`{domain}` is not about devices")).into());
     }
-    let has_place = columns.column_with_name("latitude").is_some() && columns.column_with_name("longitude").is_some();
+    let has_place =
+        columns.column_with_name("latitude").is_some() && columns.column_with_name("longitude").is_some();
     let bbox = params.one("bbox")?.map(parse_box).transpose()?;
     if bbox.is_some() && !has_place {
         return Err(invalid(format!("`{domain}` has no positions, so `bbox` cannot be answered")).into());
     }
     let geo = body::accepted(&headers).first().is_some_and(|first| first == GEO_JSON);
     if geo && !has_place {
-        return Err(Error::NotAcceptable(format!("`{domain}` has no positions; ask for application/json")).into());
+        return Err(
+            Error::NotAcceptable(format!("`{domain}` has no positions; ask for application/json")).into()
+        );
     }
     let (tenants, devices) = (params.ids("tenant")?, params.ids("device")?);
     let build = |rows: DataFrame| newest(rows, &columns, &tenants, &devices, bbox);
@@ -54,7 +57,8 @@ pub async fn latest(
     match geo {
         true => {
             let features = feature_collection(&answer.collect().await?)?;
-            Ok(([(header::CONTENT_TYPE, GEO_JSON), (header::CACHE_CONTROL, "no-store")], features).into_response())
+            Ok(([(header::CONTENT_TYPE, GEO_JSON), (header::CACHE_CONTROL, "no-store")], features)
+                .into_response())
         }
         false => Ok(body::send(answer, body::form(&headers)?).await?),
     }
@@ -73,7 +77,11 @@ fn newest(
     }
     let shown = columns.fields().iter().filter(|field| field.name() != "date");
     let shown = shown.map(|field| ident(field.name())).collect();
-    let order = vec![col("tenant").sort(true, false), col("device").sort(true, false), col("time").sort(false, false)];
+    let order = vec![
+        col("tenant").sort(true, false),
+        col("device").sort(true, false),
+        col("time").sort(false, false),
+    ];
     rows = rows.distinct_on(vec![col("tenant"), col("device")], shown, Some(order))?;
     if let Some(bbox) = bbox {
         rows = rows.filter(within(bbox))?;
@@ -118,7 +126,8 @@ fn feature_collection(batches: &[RecordBatch]) -> Result<String, Error> {
         for (properties, place) in String::from_utf8_lossy(&lines).lines().zip(places) {
             if let (Some(longitude), Some(latitude)) = place {
                 let point = serde_json::json!({ "type": "Point", "coordinates": [longitude, latitude] });
-                features.push(format!(r#"{{"type":"Feature","geometry":{point},"properties":{properties}}}"#));
+                features
+                    .push(format!(r#"{{"type":"Feature","geometry":{point},"properties":{properties}}}"#));
             }
         }
     }

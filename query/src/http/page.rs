@@ -22,7 +22,8 @@ pub async fn page() -> Response {
 
 /// What makes it live.
 pub async fn script() -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
+    let headers =
+        [(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
     (headers, include_str!("../web/app.js")).into_response()
 }
 

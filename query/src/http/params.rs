@@ -22,7 +22,10 @@ impl Params {
                 return Err(invalid("`version` is not answered yet; ask without it for the newest version"));
             }
             if !known.contains(&name.as_str()) {
-                return Err(invalid(format!("there is no parameter `{name}` here; there are {}", known.join(", "))));
+                return Err(invalid(format!(
+                    "there is no parameter `{name}` here; there are {}",
+                    known.join(", ")
+                )));
             }
         }
         Ok(Params(pairs))
@@ -47,7 +50,9 @@ impl Params {
     pub fn ids(&self, name: &str) -> Result<Vec<&str>, Error> {
         let ids = self.list(name);
         match ids.iter().find(|id| !is_id(id)) {
-            Some(id) => Err(invalid(format!("`{name}={id}` is no name: 1 to 64 of a-z A-Z 0-9 . _ - are wanted"))),
+            Some(id) => {
+                Err(invalid(format!("`{name}={id}` is no name: 1 to 64 of a-z A-Z 0-9 . _ - are wanted")))
+            }
             None => Ok(ids),
         }
     }
@@ -56,10 +61,12 @@ impl Params {
     pub fn time_us(&self, name: &str) -> Result<Option<i64>, Error> {
         let Some(text) = self.one(name)? else { return Ok(None) };
         // A plus that nobody has escaped arrives as a blank.
-        let moment = DateTime::parse_from_rfc3339(&text.replace(' ', "+")).map(|time| time.timestamp_micros());
+        let moment =
+            DateTime::parse_from_rfc3339(&text.replace(' ', "+")).map(|time| time.timestamp_micros());
         let midnight = || text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0);
         let found = moment.ok().or_else(|| midnight().map(|time| time.and_utc().timestamp_micros()));
-        let wanted = || invalid(format!("`{name}={text}` is no moment: 2026-03-01T12:00:00Z or 2026-03-01 is wanted"));
+        let wanted =
+            || invalid(format!("`{name}={text}` is no moment: 2026-03-01T12:00:00Z or 2026-03-01 is wanted"));
         found.map(Some).ok_or_else(wanted)
     }
 
@@ -67,7 +74,9 @@ impl Params {
     pub fn number(&self, name: &str, default: usize, max: usize) -> Result<usize, Error> {
         let Some(text) = self.one(name)? else { return Ok(default) };
         let number = text.parse().ok().filter(|number| (1..=max).contains(number));
-        number.ok_or_else(|| invalid(format!("`{name}={text}` is not usable: a number from 1 to {max} is wanted")))
+        number.ok_or_else(|| {
+            invalid(format!("`{name}={text}` is not usable: a number from 1 to {max} is wanted"))
+        })
     }
 
     /// Whether the tail belongs to the answer.

@@ -147,9 +147,11 @@ fn page(rows: DataFrame, columns: &SchemaRef, asked: Asked) -> Result<DataFrame,
 fn gathered(rows: DataFrame, columns: &SchemaRef, buckets: &Buckets) -> Result<DataFrame, Error> {
     let stride = lit(ScalarValue::new_interval_mdn(0, 0, buckets.every_s * 1_000_000_000));
     let bucket = datetime::date_bin().call(vec![stride, col("time")]).alias("time");
-    let numbers = columns.fields().iter().filter(|field| field.name() != "seq" && is_number(field.data_type()));
+    let numbers =
+        columns.fields().iter().filter(|field| field.name() != "seq" && is_number(field.data_type()));
     let aggregates = numbers.flat_map(|field| {
-        let of = |name: &String| aggregate(name, ident(field.name())).alias(format!("{}_{name}", field.name()));
+        let of =
+            |name: &String| aggregate(name, ident(field.name())).alias(format!("{}_{name}", field.name()));
         buckets.aggregates.iter().map(of).collect::<Vec<_>>()
     });
     Ok(rows.aggregate(vec![col("tenant"), col("device"), bucket], aggregates.collect())?)
@@ -184,7 +186,9 @@ fn parse_aggregates(names: &[&str]) -> Result<Vec<String>, Error> {
 
 /// `30s`, `15m`, `1h`, `1d` in seconds.
 fn parse_every(text: &str) -> Result<i64, Error> {
-    let wanted = || invalid(format!("`every={text}` is no length of time: 30s, 15m, 1h or 1d is wanted, 366d at most"));
+    let wanted = || {
+        invalid(format!("`every={text}` is no length of time: 30s, 15m, 1h or 1d is wanted, 366d at most"))
+    };
     let unit = text.chars().last().ok_or_else(wanted)?;
     let unit_s = match unit {
         's' => 1,

@@ -29,7 +29,9 @@ pub async fn post(
 ) -> Result<Response, Problem> {
     let params = Params::read(query.as_deref(), &["tail"])?;
     let body = body.map_err(|rejected| match rejected.into_response().status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Error::TooLarge(format!("a question may have {SQL_BYTES_MAX} bytes")),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Error::TooLarge(format!("a question may have {SQL_BYTES_MAX} bytes"))
+        }
         _ => invalid("the request's body did not arrive"),
     })?;
     let question: Question = serde_json::from_slice(&body)

@@ -10,7 +10,7 @@ use arrow::{
 use axum::{
     body::Body,
     extract::{Path, State},
-    http::header,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -31,7 +31,11 @@ use crate::{
 /// Batches with a column of positions; source and release in the headers.
 pub async fn tail(State(app): State<App>, Path(table): Path<String>) -> Result<Response, Problem> {
     let tail = app.query.tail().ok_or_else(|| Error::NotFound("there is no tail here".into()))?;
-    let view = tail.view(&table).await.map_err(Error::from)?;
+    let view = match tail.view(&table).await {
+        // Not the status of a path that does not exist: whoever asks elsewhere by mistake must notice.
+        Err(zeugma_lake::Error::NoTable { .. }) => return Ok(StatusCode::NO_CONTENT.into_response()),
+        view => view.map_err(Error::from)?,
+    };
     let headers = [
         (header::CONTENT_TYPE.as_str(), Form::Arrow.media_type().to_owned()),
         (SOURCE, view.source.clone()),
@@ -42,7 +46,8 @@ pub async fn tail(State(app): State<App>, Path(table): Path<String>) -> Result<R
 
 fn body(view: TailView) -> Result<Body, Error> {
     // Schemas only grow, so the batch with the most columns has those of all others.
-    let widest = view.batches.iter().map(|batch| batch.rows.schema()).max_by_key(|columns| columns.fields().len());
+    let widest =
+        view.batches.iter().map(|batch| batch.rows.schema()).max_by_key(|columns| columns.fields().len());
     let Some(columns) = widest else { return Ok(Body::empty()) };
     let sent = with_position(&columns);
     let writer = StreamWriter::try_new(Vec::new(), &sent)?;
@@ -53,7 +58,8 @@ fn body(view: TailView) -> Result<Body, Error> {
             (None, true) => writer.finish().map_err(Error::from).map(|()| false),
             (None, false) => return std::future::ready(Ok(None)),
         };
-        let chunk = written.map(|open| Some((Bytes::from(std::mem::take(writer.get_mut())), (writer, batches, open))));
+        let chunk = written
+            .map(|open| Some((Bytes::from(std::mem::take(writer.get_mut())), (writer, batches, open))));
         std::future::ready(chunk)
     });
     Ok(Body::from_stream(chunks))
