@@ -142,14 +142,24 @@ impl Acceptor {
         Ok(())
     }
 
-    fn accept_record(&mut self, domains: &Domains, position: Position, record: &Record<'_>, into: &mut Gathered) {
+    fn accept_record(
+        &mut self,
+        domains: &Domains,
+        position: Position,
+        record: &Record<'_>,
+        into: &mut Gathered,
+    ) {
         let letter = Letter { source: self.source.clone(), position, record };
         let topic = Topic::parse(record.topic);
         let payload = match (record.payload, topic) {
             (Payload::Cut { kept, bytes, sha256 }, _) => {
                 let sha256 = sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-                let detail = format!("the payload has {bytes} bytes, more than are accepted; its SHA-256 is {sha256}");
-                let letter = DeadLetter { payload_bytes: bytes as i64, ..letter.whole(Reason::TooLarge, detail, kept) };
+                let detail =
+                    format!("the payload has {bytes} bytes, more than are accepted; its SHA-256 is {sha256}");
+                let letter = DeadLetter {
+                    payload_bytes: bytes as i64,
+                    ..letter.whole(Reason::TooLarge, detail, kept)
+                };
                 return self.reject(into, letter);
             }
             (Payload::Whole(payload), None) => {
@@ -160,7 +170,8 @@ impl Acceptor {
         };
         let topic = topic.expect("matched above");
         let Some(domain) = domains.get(topic.domain) else {
-            let detail = format!("there is no schema for domain `{}`: give its .avsc file to --schemas", topic.domain);
+            let detail =
+                format!("there is no schema for domain `{}`: give its .avsc file to --schemas", topic.domain);
             return self.reject(into, letter.whole(Reason::UnknownDomain, detail, payload));
         };
         for reading in readings(domain, payload, record.received_at_us) {
@@ -268,7 +279,9 @@ impl Acceptor {
         };
         self.deciding.clear();
         let mut gathered = Gathered::default();
-        self.metrics.undecided.dec_by((verdicts.new.len() + verdicts.repeats.len() + verdicts.conflicts.len()) as i64);
+        self.metrics
+            .undecided
+            .dec_by((verdicts.new.len() + verdicts.repeats.len() + verdicts.conflicts.len()) as i64);
         for late in verdicts.new {
             if self.is_committed(late.domain.name(), late.position) {
                 continue;
@@ -277,6 +290,9 @@ impl Acceptor {
             gathered.row(&late.domain, late.origin(), &late.reading(), late.position);
         }
         for late in verdicts.repeats {
+            if self.is_committed(late.domain.name(), late.position) {
+                continue;
+            }
             self.metrics.repeated.get_or_create(&of(late.domain.name())).inc();
         }
         for late in verdicts.conflicts {

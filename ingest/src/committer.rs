@@ -68,7 +68,10 @@ impl Committer {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a commit failed and will be tried again");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "a commit failed and will be tried again"
+                    );
                     next = next.min(Instant::now() + RETRY);
                 }
             }

@@ -1,6 +1,8 @@
 //! Starts and stops the writer: opens journal and lake, replays what is not in the lake, opens the doors.
 
-use std::{collections::BTreeMap, net::TcpListener, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    collections::BTreeMap, net::TcpListener, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -58,7 +60,7 @@ pub struct Ingest {
     door: Option<Door>,
     subscriber: Option<Subscriber>,
     journal: Group,
-    journal_thread: Option<JoinHandle<Result<(), zeugma_journal::Error>>>,
+    journal_thread: Option<GroupThread>,
     acceptor: Task<Result<(), LakeError>>,
     committer: Task<(Committer, Result<(), LakeError>)>,
     lease: Lease,
@@ -82,7 +84,12 @@ impl Ingest {
     ///
     /// # Errors
     /// Where data folder or lake cannot be used, or belong to another running process.
-    pub async fn start(config: Config, lake: Lake, listener: Option<TcpListener>, clock: Clock) -> Result<Ingest, Error> {
+    pub async fn start(
+        config: Config,
+        lake: Lake,
+        listener: Option<TcpListener>,
+        clock: Clock,
+    ) -> Result<Ingest, Error> {
         let metrics = Arc::new(Metrics::default());
         let mut schema_files = config.schemas.as_deref().map(SchemaFiles::new);
         let opened = open(&config, &lake, schema_files.as_mut(), &clock).await?;
@@ -116,7 +123,8 @@ impl Ingest {
             let watch = watch_schemas(files, lake, lease.clone(), tail.clone(), known_sender);
             keepers.push(tokio::spawn(watch));
         }
-        let door = listener.map(|listener| Door::start(listener, journal.clone(), metrics.clone(), clock.clone()));
+        let door =
+            listener.map(|listener| Door::start(listener, journal.clone(), metrics.clone(), clock.clone()));
         let door = door.transpose().map_err(|source| Error::Start { what: "the MQTT listener", source })?;
         let subscriber = config.broker.map(|broker| {
             Subscriber::start(broker, &source, journal.clone(), metrics.clone(), clock, stop.child_token())
@@ -197,12 +205,11 @@ impl Ingest {
             subscriber.stopped().await?;
         }
         self.journal.close();
-        if let Some(thread) = self.journal_thread.take() {
-            match tokio::task::spawn_blocking(move || thread.join()).await {
-                Ok(Ok(result)) => result?,
-                _ => return Err(zeugma_journal::Error::Poisoned.into()),
-            }
-        }
+        let Some(thread) = self.journal_thread.take() else { return Ok(()) };
+        let mut journal = match tokio::task::spawn_blocking(move || thread.join()).await {
+            Ok(Ok(result)) => result?,
+            _ => return Err(zeugma_journal::Error::Poisoned.into()),
+        };
         if let Ok(result) = (&mut self.acceptor).await {
             result?;
         }
@@ -210,7 +217,8 @@ impl Ingest {
             result?;
             committer.commit_tables(true).await?;
         }
-        Ok(())
+        // The next start has the less to replay.
+        Ok(journal.truncate(self.tail.safe_through())?)
     }
 }
 
@@ -225,7 +233,10 @@ async fn open(
     let opened = tokio::task::spawn_blocking(move || Journal::open(&journal_folder)).await;
     let (journal, recovery) = opened.map_err(|_| zeugma_journal::Error::Poisoned)??;
     if recovery.torn_bytes > 0 {
-        tracing::warn!(bytes = recovery.torn_bytes, "the journal's end was torn; it had never been acknowledged");
+        tracing::warn!(
+            bytes = recovery.torn_bytes,
+            "the journal's end was torn; it had never been acknowledged"
+        );
     }
     let mut source = source::of(&config.data)?;
     let mut lease = Lease::take(lake.store(), &source, clock() / 1_000).await?;
@@ -233,7 +244,10 @@ async fn open(
     let mut snapshots = open_tables(lake, &domains, &lease).await?;
     let known = snapshots.values().map(|(_, snapshot)| snapshot.committed_through(&source)).max();
     if known.is_some_and(|known| known >= journal.next()) {
-        tracing::warn!(source, "the lake knows more of this source than the journal does: a new source is begun");
+        tracing::warn!(
+            source,
+            "the lake knows more of this source than the journal does: a new source is begun"
+        );
         lease.release().await?;
         source = source::renew(&config.data)?;
         lease = Lease::take(lake.store(), &source, clock() / 1_000).await?;
@@ -297,7 +311,9 @@ fn make_known(
 }
 
 /// The newest time of every device, from the lake.
-async fn rebuild_watermarks(snapshots: &BTreeMap<String, (Table, Arc<Snapshot>)>) -> Result<Watermarks, Error> {
+async fn rebuild_watermarks(
+    snapshots: &BTreeMap<String, (Table, Arc<Snapshot>)>,
+) -> Result<Watermarks, Error> {
     let mut watermarks = Watermarks::default();
     for (name, (table, snapshot)) in snapshots.iter().filter(|(name, _)| *name != dead_letter::TABLE) {
         for ((tenant, device), time_us) in table.newest_times(snapshot).await? {
@@ -329,7 +345,8 @@ async fn replay(
     Ok(replayed.await.map_err(|_| zeugma_journal::Error::Closed)??)
 }
 
-type GroupThread = JoinHandle<Result<(), zeugma_journal::Error>>;
+/// Ends with the journal, for a last truncation.
+type GroupThread = JoinHandle<Result<Journal, zeugma_journal::Error>>;
 
 fn start_group(journal: Journal, blocks: mpsc::Sender<Synced>) -> Result<(Group, GroupThread), Error> {
     Group::start(journal, move |block| blocks.blocking_send(block).is_ok())
@@ -390,14 +407,23 @@ async fn watch_schemas(
         match take_up(&lake, &lease, &tail, &now, domains).await {
             Ok(new) => drop(known.send_replace(new)),
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "schemas could not be taken up; trying again");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "schemas could not be taken up; trying again"
+                );
                 files.forget();
             }
         }
     }
 }
 
-async fn take_up(lake: &Lake, lease: &Lease, tail: &Tail, now: &Known, domains: Domains) -> Result<Known, LakeError> {
+async fn take_up(
+    lake: &Lake,
+    lease: &Lease,
+    tail: &Tail,
+    now: &Known,
+    domains: Domains,
+) -> Result<Known, LakeError> {
     lake.keep_schemas(&domains).await?;
     let mut tables = Tables::clone(&now.tables);
     for domain in domains.iter() {

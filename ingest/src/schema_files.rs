@@ -62,6 +62,9 @@ impl SchemaFiles {
         let mut paths: Vec<_> =
             paths.filter(|path| path.extension().is_some_and(|end| end == "avsc")).collect();
         paths.sort();
-        paths.into_iter().filter_map(|path| std::fs::read_to_string(&path).ok().map(|text| (path, text))).collect()
+        paths
+            .into_iter()
+            .filter_map(|path| std::fs::read_to_string(&path).ok().map(|text| (path, text)))
+            .collect()
     }
 }

@@ -134,7 +134,8 @@ impl Tail {
         }
         debug_assert_eq!(rows.num_rows(), positions.len());
         let mut state = self.state();
-        let tail = state.tables.get_mut(table).ok_or_else(|| LakeError::NoTable { table: table.to_owned() })?;
+        let tail =
+            state.tables.get_mut(table).ok_or_else(|| LakeError::NoTable { table: table.to_owned() })?;
         tail.bytes += rows.get_array_memory_size();
         self.shared.metrics.tail_rows.get_or_create(&of(table)).inc_by(rows.num_rows() as i64);
         tail.batches.push(TailBatch { rows, positions: positions.into() });
@@ -221,7 +222,8 @@ impl Tail {
         let times: HashSet<i64> = keys.iter().map(|key| key.time_us).collect();
         let (batches, columns, released_through) = {
             let state = self.state();
-            let tail = state.tables.get(table).ok_or_else(|| LakeError::NoTable { table: table.to_owned() })?;
+            let tail =
+                state.tables.get(table).ok_or_else(|| LakeError::NoTable { table: table.to_owned() })?;
             (tail.batches.clone(), tail.columns.clone(), tail.released_through)
         };
         let mut rows = Vec::new();
@@ -283,7 +285,8 @@ impl TableTail {
     fn join_small(&mut self) -> Result<(), LakeError> {
         while let [.., before, last] = self.batches.as_slice() {
             let in_order = before.positions.last() <= last.positions.first();
-            let small = before.rows.num_rows() <= 2 * last.rows.num_rows() && before.rows.num_rows() < SMALL_ROWS;
+            let small =
+                before.rows.num_rows() <= 2 * last.rows.num_rows() && before.rows.num_rows() < SMALL_ROWS;
             if !(in_order && small && before.rows.schema_ref() == last.rows.schema_ref()) {
                 return Ok(());
             }
@@ -300,7 +303,8 @@ impl TableTail {
 
 fn matching(rows: &RecordBatch, keys: &HashSet<Key>, times: &HashSet<i64>) -> BooleanArray {
     let text = |name: &str| rows.column_by_name(name).and_then(|column| column.as_string_view_opt());
-    let time = rows.column_by_name("time").and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
+    let time =
+        rows.column_by_name("time").and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
     let (Some(tenants), Some(devices), Some(time)) = (text("tenant"), text("device"), time) else {
         return BooleanArray::from(vec![false; rows.num_rows()]);
     };

@@ -117,7 +117,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
     if bytes.is_empty() {
         return Parsed::End;
     }
-    let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else { return Parsed::Bad("a block is cut off") };
+    let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else {
+        return Parsed::Bad("a block is cut off");
+    };
     let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
     let checksum = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
     if !(INNER_HEAD..=BLOCK_BYTES_MAX).contains(&len) {
@@ -127,8 +129,12 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
     if crc32c::crc32c(inner) != checksum {
         return Parsed::Bad("a block's checksum does not fit");
     }
-    let Some((first, inner)) = inner.split_first_chunk::<8>() else { return Parsed::Bad("a block is cut off") };
-    let Some((count, records)) = inner.split_first_chunk::<4>() else { return Parsed::Bad("a block is cut off") };
+    let Some((first, inner)) = inner.split_first_chunk::<8>() else {
+        return Parsed::Bad("a block is cut off");
+    };
+    let Some((count, records)) = inner.split_first_chunk::<4>() else {
+        return Parsed::Bad("a block is cut off");
+    };
     let batch = Batch { bytes: records.to_vec(), count: u32::from_le_bytes(*count) };
     Parsed::Block(Synced { first: Position::from_le_bytes(*first), batch }, HEAD + len)
 }

@@ -53,11 +53,12 @@ impl std::fmt::Debug for Group {
 
 impl Group {
     /// Starts the thread. It hands every synced block to `out`, which may block: that is how a slow
-    /// acceptance holds back acknowledgements. It ends when closed and empty, or when `out` says `false`.
+    /// acceptance holds back acknowledgements. It ends when closed and empty, and gives the journal back;
+    /// or when `out` says `false`.
     pub fn start(
         journal: Journal,
         out: impl FnMut(Synced) -> bool + Send + 'static,
-    ) -> std::io::Result<(Group, JoinHandle<Result<(), Error>>)> {
+    ) -> std::io::Result<(Group, JoinHandle<Result<Journal, Error>>)> {
         let shared = Shared { state: Mutex::default(), work: Condvar::new() };
         let group = Group { shared: Arc::new(shared) };
         let shared = group.shared.clone();
@@ -121,24 +122,19 @@ enum Work {
     End,
 }
 
-fn run(
-    shared: &Shared,
-    mut journal: Journal,
-    mut out: impl FnMut(Synced) -> bool,
-) -> Result<(), Error> {
+fn run(shared: &Shared, mut journal: Journal, mut out: impl FnMut(Synced) -> bool) -> Result<Journal, Error> {
     loop {
         match next(shared) {
-            Work::End => return Ok(()),
+            Work::End => return Ok(journal),
             Work::Truncate(through) => {
                 // Space comes back later if it does not now; nothing is lost by keeping a segment.
                 if let Err(Error::Poisoned) = journal.truncate(through) {
-                    return fail(shared, Error::Poisoned);
+                    return Err(fail(shared, Error::Poisoned));
                 }
             }
             Work::Append(waiting) => {
-                let Some(synced) = append(shared, &mut journal, waiting)? else { continue };
-                if !out(synced) {
-                    return fail(shared, Error::Closed);
+                if !out(append(shared, &mut journal, waiting)?) {
+                    return Err(fail(shared, Error::Closed));
                 }
             }
         }
@@ -163,11 +159,7 @@ fn next(shared: &Shared) -> Work {
 }
 
 /// One block of all that waited; whoever submitted is told.
-fn append(
-    shared: &Shared,
-    journal: &mut Journal,
-    waiting: Vec<(Batch, Told)>,
-) -> Result<Option<Synced>, Error> {
+fn append(shared: &Shared, journal: &mut Journal, waiting: Vec<(Batch, Told)>) -> Result<Synced, Error> {
     let mut block = Batch::default();
     waiting.iter().for_each(|(batch, _)| block.append(batch));
     match append_patiently(shared, journal, &block) {
@@ -177,11 +169,11 @@ fn append(
                 told(Ok(position));
                 position += batch.len() as u64;
             }
-            Ok(Some(Synced { first, batch: block }))
+            Ok(Synced { first, batch: block })
         }
         Err(error) => {
             waiting.into_iter().for_each(|(_, told)| told(Err(again(&error))));
-            fail(shared, error).map(|()| None)
+            Err(fail(shared, error))
         }
     }
 }
@@ -196,14 +188,14 @@ fn append_patiently(shared: &Shared, journal: &mut Journal, block: &Batch) -> Re
     }
 }
 
-/// Ends the thread; everybody who still waits is told.
-fn fail(shared: &Shared, error: Error) -> Result<(), Error> {
+/// Ends the thread with an error; everybody who still waits is told.
+fn fail(shared: &Shared, error: Error) -> Error {
     let mut state = shared.lock();
     state.closed = true;
     for (_, told) in std::mem::take(&mut state.waiting) {
         told(Err(again(&error)));
     }
-    Err(error)
+    error
 }
 
 /// The same error for one more listener.

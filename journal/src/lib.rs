@@ -37,7 +37,9 @@ pub type Position = u64;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process has the folder open.
-    #[error("the data folder `{path}` is in use by another process: stop that one, or give this one another --data")]
+    #[error(
+        "the data folder `{path}` is in use by another process: stop that one, or give this one another --data"
+    )]
     Locked {
         /// The folder.
         path: PathBuf,
@@ -66,7 +68,9 @@ pub enum Error {
         known: u32,
     },
     /// Something that was synced cannot be read any more.
-    #[error("segment `{path}` is damaged at byte {at}: {problem}. Keep a copy of it; move it away to start without it")]
+    #[error(
+        "segment `{path}` is damaged at byte {at}: {problem}. Keep a copy of it; move it away to start without it"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,

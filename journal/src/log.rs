@@ -75,15 +75,24 @@ impl Journal {
             }
             // Nothing yet, or a newest segment that a crash left without a header.
             last => {
-                let next = last.map_or_else(|| segments.last().map_or(1, |(first, _)| *first), |(_, _, next)| next);
+                let next =
+                    last.map_or_else(|| segments.last().map_or(1, |(first, _)| *first), |(_, _, next)| next);
                 segments.retain(|(first, _)| *first != next);
                 segments.push((next, segment::path(folder, next)));
                 (segment::create(folder, next)?, segment::HEAD as u64, next)
             }
         };
         let folder = folder.to_owned();
-        let journal =
-            Journal { folder, _lock: lock, segments, open, open_bytes, next, segment_bytes_max, poisoned: false };
+        let journal = Journal {
+            folder,
+            _lock: lock,
+            segments,
+            open,
+            open_bytes,
+            next,
+            segment_bytes_max,
+            poisoned: false,
+        };
         Ok((journal, recovery))
     }
 

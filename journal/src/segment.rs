@@ -60,11 +60,8 @@ pub(crate) fn create(folder: &Path, first: Position) -> Result<File, Error> {
     head.extend_from_slice(&FORMAT.to_le_bytes());
     head.extend_from_slice(&first.to_le_bytes());
     head.extend_from_slice(&crc32c::crc32c(&head).to_le_bytes());
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(&path)
-        .map_err(Error::disk("create", &path))?;
+    let mut file =
+        OpenOptions::new().append(true).create(true).open(&path).map_err(Error::disk("create", &path))?;
     // A crash may have left a file of this name without a whole header; it holds nothing.
     file.set_len(0).and_then(|()| file.write_all(&head)).map_err(Error::disk("write", &path))?;
     file.sync_all().map_err(Error::disk("sync", &path))?;

@@ -40,7 +40,12 @@ impl Written {
 
 impl Table {
     /// Writes rows into new files, which become part of the table only by [`Table::commit`].
-    pub async fn write(&self, columns: SchemaRef, batches: Vec<RecordBatch>, now_ms: i64) -> Result<Written, Error> {
+    pub async fn write(
+        &self,
+        columns: SchemaRef,
+        batches: Vec<RecordBatch>,
+        now_ms: i64,
+    ) -> Result<Written, Error> {
         let encoded = tokio::task::spawn_blocking(move || layout::encode(&columns, &batches));
         let encoded = encoded.await.map_err(|error| Error::Internal(error.to_string()))??;
         let (mut files, mut paths) = (Vec::new(), Vec::new());
@@ -61,7 +66,12 @@ impl Table {
     /// # Errors
     /// [`Error::Fenced`] where another process has taken the lake; any other error leaves it open whether
     /// the commit happened: call again with the same position.
-    pub async fn commit(&self, written: &Written, lease: &Lease, through: Position) -> Result<Arc<Snapshot>, Error> {
+    pub async fn commit(
+        &self,
+        written: &Written,
+        lease: &Lease,
+        through: Position,
+    ) -> Result<Arc<Snapshot>, Error> {
         let done = self.exclusively(async |delta, snapshot| {
             check_fence(snapshot, lease)?;
             if snapshot.committed_through(lease.source()) >= through {
@@ -105,7 +115,8 @@ impl Table {
         through: Position,
         actions: Vec<Action>,
     ) -> Result<(), Error> {
-        let through = i64::try_from(through).map_err(|_| Error::Internal("a position beyond 63 bits".into()))?;
+        let through =
+            i64::try_from(through).map_err(|_| Error::Internal("a position beyond 63 bits".into()))?;
         let properties = CommitProperties::default()
             .with_max_retries(0)
             .with_cleanup_expired_logs(Some(false))

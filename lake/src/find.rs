@@ -8,7 +8,8 @@ use std::{
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BooleanArray, Date32Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
+        Array, ArrayRef, AsArray, BooleanArray, Date32Array, RecordBatch, StringViewArray,
+        TimestampMicrosecondArray,
     },
     compute::cast,
     datatypes::{DataType, SchemaRef, TimestampMicrosecondType},
@@ -149,7 +150,9 @@ impl Keys {
             rows.column_by_name(name).ok_or_else(missing)
         };
         // Another engine's compaction may have written texts in their older type.
-        let text = |name: &str| Ok::<_, ArrowError>(cast(column(name)?, &DataType::Utf8View)?.as_string_view().clone());
+        let text = |name: &str| {
+            Ok::<_, ArrowError>(cast(column(name)?, &DataType::Utf8View)?.as_string_view().clone())
+        };
         Ok(Keys {
             tenants: text("tenant")?,
             devices: text("device")?,

@@ -49,7 +49,11 @@ impl Lease {
                 && record.expires_ms > now_ms
             {
                 let left_s = (record.expires_ms - now_ms + 999) / 1000;
-                return Err(Error::Held { url: store.url().to_string(), holder: record.source.clone(), left_s });
+                return Err(Error::Held {
+                    url: store.url().to_string(),
+                    holder: record.source.clone(),
+                    left_s,
+                });
             }
             let epoch = newest.map_or(0, |(epoch, _)| epoch) + 1;
             let lease = Lease { store: store.clone(), epoch, source: source.to_owned() };

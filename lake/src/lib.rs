@@ -93,7 +93,9 @@ pub enum Error {
         left_s: i64,
     },
     /// Another ingest process has taken the lake over; this one must not write any more.
-    #[error("another ingest process has taken the lake over (epoch {found} after ours, {ours}); this one stops writing")]
+    #[error(
+        "another ingest process has taken the lake over (epoch {found} after ours, {ours}); this one stops writing"
+    )]
     Fenced {
         /// Epoch found in the table.
         found: i64,
@@ -113,7 +115,9 @@ pub enum Error {
         table: String,
     },
     /// A snapshot and a tail that do not meet; load the snapshot again.
-    #[error("snapshot of `{table}` reaches to {committed_through}, the tail has released up to {released_through}")]
+    #[error(
+        "snapshot of `{table}` reaches to {committed_through}, the tail has released up to {released_through}"
+    )]
     Behind {
         /// The table.
         table: String,

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use futures::TryStreamExt;
 use object_store::{
-    ObjectStore, ObjectStoreExt, PutMode, PutPayload, aws::AmazonS3Builder, local::LocalFileSystem, memory::InMemory,
-    path::Path, prefix::PrefixStore,
+    ObjectStore, ObjectStoreExt, PutMode, PutPayload, aws::AmazonS3Builder, local::LocalFileSystem,
+    memory::InMemory, path::Path, prefix::PrefixStore,
 };
 use url::Url;
 
@@ -43,7 +43,8 @@ impl Store {
         };
         match parsed.scheme() {
             "file" => {
-                let folder = parsed.to_file_path().map_err(|()| fail("it is no path of this machine".into()))?;
+                let folder =
+                    parsed.to_file_path().map_err(|()| fail("it is no path of this machine".into()))?;
                 Self::in_folder(&folder)
             }
             "s3" | "s3a" => {
@@ -93,7 +94,8 @@ impl Store {
 
     /// The Delta log store of a table.
     pub(crate) fn log_store(&self, table: &str) -> Result<LogStoreRef, Error> {
-        let location = self.url.join(&format!("{table}/")).map_err(|error| Error::Internal(error.to_string()))?;
+        let location =
+            self.url.join(&format!("{table}/")).map_err(|error| Error::Internal(error.to_string()))?;
         let prefixed = Arc::new(PrefixStore::new(self.root.clone(), self.path(table)));
         Ok(default_logstore(prefixed, self.root.clone(), &location, &StorageConfig::default()))
     }

@@ -38,7 +38,8 @@ struct Shared {
 
 impl Table {
     pub(crate) fn new(store: Arc<Store>, name: &str) -> Table {
-        let shared = Shared { name: name.to_owned(), store, newest: RwLock::default(), delta: Mutex::default() };
+        let shared =
+            Shared { name: name.to_owned(), store, newest: RwLock::default(), delta: Mutex::default() };
         Table { shared: Arc::new(shared) }
     }
 
@@ -112,7 +113,8 @@ impl Table {
     }
 
     async fn create(&self, columns: &ArrowSchema) -> Result<DeltaTable, Error> {
-        let columns = columns.fields().iter().map(|field| delta_field(field)).collect::<Result<Vec<_>, _>>()?;
+        let columns =
+            columns.fields().iter().map(|field| delta_field(field)).collect::<Result<Vec<_>, _>>()?;
         let table = CreateBuilder::new()
             .with_log_store(self.log_store()?)
             .with_table_name(self.name())

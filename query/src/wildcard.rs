@@ -148,14 +148,22 @@ fn qualified(relation: &Relation, options: &WildcardAdditionalOptions) -> Select
     SelectItem::QualifiedWildcard(kind, options)
 }
 
-/// Whether nobody has said anything else about the columns.
+/// Whether a column can be left out beside what the question leaves out itself.
 fn is_plain(options: &WildcardAdditionalOptions) -> bool {
-    options.opt_exclude.is_none() && options.opt_except.is_none() && options.opt_ilike.is_none()
+    options.opt_except.is_none() && options.opt_ilike.is_none()
 }
 
 fn without_date(options: WildcardAdditionalOptions) -> WildcardAdditionalOptions {
-    let hidden = ExcludeSelectItem::Multiple(vec![Ident::new(HIDDEN).into()]);
-    WildcardAdditionalOptions { opt_exclude: Some(hidden), ..options }
+    let mut left_out = match &options.opt_exclude {
+        None => Vec::new(),
+        Some(ExcludeSelectItem::Single(name)) => vec![name.clone()],
+        Some(ExcludeSelectItem::Multiple(names)) => names.clone(),
+    };
+    let date = ObjectName::from(Ident::new(HIDDEN));
+    if !left_out.iter().any(|name| same(name, &date)) {
+        left_out.push(date);
+    }
+    WildcardAdditionalOptions { opt_exclude: Some(ExcludeSelectItem::Multiple(left_out)), ..options }
 }
 
 fn same(one: &ObjectName, other: &ObjectName) -> bool {

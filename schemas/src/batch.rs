@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, BooleanBuilder, Date32Array, Float32Builder, Float64Builder, Int32Builder, Int64Builder,
-        PrimitiveArray, RecordBatch, StringViewBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
-        new_null_array,
+        Array, ArrayRef, BooleanBuilder, Date32Array, Float32Builder, Float64Builder, Int32Builder,
+        Int64Builder, PrimitiveArray, RecordBatch, StringViewBuilder, TimestampMicrosecondArray,
+        TimestampMicrosecondBuilder, new_null_array,
     },
     compute::{cast, concat_batches, interleave_record_batch},
     datatypes::SchemaRef,
@@ -102,7 +102,10 @@ impl Builder {
         let mut parts = Vec::new();
         for (version, mut frames) in std::mem::take(&mut self.frames) {
             let decoded = decode(&self.domain, version, &frames.bytes)?;
-            parts.push((frames.common.rows.clone(), assemble(&self.domain, &mut frames.common, &decoded, None)?));
+            parts.push((
+                frames.common.rows.clone(),
+                assemble(&self.domain, &mut frames.common, &decoded, None)?,
+            ));
         }
         if !self.cells.common.rows.is_empty() {
             let (own, extra) = self.cells.finish(&self.domain)?;

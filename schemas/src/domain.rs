@@ -137,7 +137,9 @@ fn grows_from(old: &Schema, new: &Schema) -> Result<(), Error> {
         }
     }
     match new.fields.iter().find(|is| old.field(&is.name).is_none() && is.required) {
-        Some(is) => fail(format!("the new field `{}` must be optional: older devices do not send it", is.name)),
+        Some(is) => {
+            fail(format!("the new field `{}` must be optional: older devices do not send it", is.name))
+        }
         None => Ok(()),
     }
 }
@@ -157,7 +159,13 @@ fn columns(schema: &Schema) -> SchemaRef {
         column("time", Kind::Time.data_type(), false, of("time"), "us"),
         column("received_at", Kind::Time.data_type(), false, "when ingest took the reading", "us"),
         column("seq", DataType::Int64, true, of("seq"), "1"),
-        column("extra", text(), true, "fields of a JSON payload that the schema does not know, as JSON text", ""),
+        column(
+            "extra",
+            text(),
+            true,
+            "fields of a JSON payload that the schema does not know, as JSON text",
+            "",
+        ),
     ];
     let own = schema.fields.iter().filter(|field| field.name != "time" && field.name != "seq");
     columns.extend(own.map(|field| {

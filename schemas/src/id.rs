@@ -4,8 +4,18 @@ use crate::limits::{DOMAIN_LEN_MAX, ID_LEN_MAX};
 
 /// Domain names that would collide with paths of the HTTP interface or with tables of the registry.
 pub const RESERVED_DOMAINS: [&str; 12] = [
-    "sql", "domains", "live", "me", "city", "devices", "sites", "tenants", "public", "attention",
-    "dead_letters", "docs",
+    "sql",
+    "domains",
+    "live",
+    "me",
+    "city",
+    "devices",
+    "sites",
+    "tenants",
+    "public",
+    "attention",
+    "dead_letters",
+    "docs",
 ];
 
 /// Whether `c` may stand in an id.

@@ -204,9 +204,9 @@ fn parse_kind(json: &Value) -> Result<Kind, String> {
         ("float", None) => Ok(Kind::Float),
         ("double", None) => Ok(Kind::Double),
         ("string", None) => Ok(Kind::Text),
-        (name, Some(logical)) => {
-            Err(format!("has the logical type `{logical}` on `{name}`; only timestamp-micros on long is known"))
-        }
+        (name, Some(logical)) => Err(format!(
+            "has the logical type `{logical}` on `{name}`; only timestamp-micros on long is known"
+        )),
         _ => Err("must be boolean, int, long, float, double, string or a timestamp-micros".into()),
     }
 }
@@ -214,7 +214,11 @@ fn parse_kind(json: &Value) -> Result<Kind, String> {
 fn check_fields(fields: &[Field]) -> Result<(), String> {
     match fields.iter().find(|field| field.name == "time") {
         Some(time) if time.kind == Kind::Time && time.required => {}
-        _ => return Err("it needs a field `time` of type long with logicalType timestamp-micros, required".into()),
+        _ => {
+            return Err(
+                "it needs a field `time` of type long with logicalType timestamp-micros, required".into()
+            );
+        }
     }
     if fields.iter().any(|field| field.name == "seq" && (field.kind != Kind::Long || field.required)) {
         return Err("its field `seq` must be `[\"null\", \"long\"]`".into());

@@ -56,8 +56,17 @@ mod tests {
     fn topic_of_another_shape_is_none() {
         let long = std::format!("city/v1/lamia/fleet/{}", "x".repeat(65));
         for bad in [
-            "", "city/v1", "city/v1/a/b", "city/v1/a/b/c/d", "city/v2/a/b/c", "/city/v1/a/b/c",
-            "city/v1//fleet/x", "city/v1/a/Fleet/x", "city/v1/a/fleet/x y", "city/v1/a/fleet/", &long,
+            "",
+            "city/v1",
+            "city/v1/a/b",
+            "city/v1/a/b/c/d",
+            "city/v2/a/b/c",
+            "/city/v1/a/b/c",
+            "city/v1//fleet/x",
+            "city/v1/a/Fleet/x",
+            "city/v1/a/fleet/x y",
+            "city/v1/a/fleet/",
+            &long,
         ] {
             assert_eq!(Topic::parse(bad), None, "{bad}");
         }

@@ -19,14 +19,35 @@ fn wrong_use_ends_with_64_before_any_port_opens() {
     fails(&["up", "--nonsense"], 64, "--nonsense");
     fails(&["up", "--broker", "http://x"], 64, "--broker");
     fails(&["simulate", "--devices", "0"], 64, "--devices");
-    fails(&["replay", "/nowhere.csv", "--tenant", "a", "--domain", "fleet", "--device", "d", "--time-column", "t", "--map", "x=y"], 64, "nowhere.csv");
+    fails(
+        &[
+            "replay",
+            "/nowhere.csv",
+            "--tenant",
+            "a",
+            "--domain",
+            "fleet",
+            "--device",
+            "d",
+            "--time-column",
+            "t",
+            "--map",
+            "x=y",
+        ],
+        64,
+        "nowhere.csv",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn second_program_on_one_data_folder_is_refused() {
     let city = City::start().await;
     let data = city.folder().join("data").display().to_string();
-    fails(&["up", "--data", &data, "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"], 1, "in use by another process");
+    fails(
+        &["up", "--data", &data, "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"],
+        1,
+        "in use by another process",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +87,17 @@ async fn ingest_and_query_apart_answer_within_a_second_of_the_acknowledgement() 
     let [mqtt, inside, http] = [program::free_port(), program::free_port(), program::free_port()];
     let data = folder.path().display().to_string();
     let (mqtt_text, inside_text, http_text) = (mqtt.to_string(), inside.to_string(), http.to_string());
-    let writer = ["ingest", "--data", &data, "--mqtt", &mqtt_text, "--http", &inside_text, "--commit-interval", "500ms"];
+    let writer = [
+        "ingest",
+        "--data",
+        &data,
+        "--mqtt",
+        &mqtt_text,
+        "--http",
+        &inside_text,
+        "--commit-interval",
+        "500ms",
+    ];
     let ingest = Program::start(&writer, inside);
     let tail = format!("http://{inside}");
     let query = Program::start(&["query", "--data", &data, "--http", &http_text, "--tail", &tail], http);

@@ -66,7 +66,8 @@ fn what_fastavro_wrote_is_read_as_it_was_meant() {
         writer.write(&batch.project(&names).unwrap()).unwrap();
         writer.finish().unwrap();
         let rows: Vec<Map<String, Value>> = serde_json::from_slice(&writer.into_inner()).unwrap();
-        for (name, wanted) in golden.values.iter().filter(|(name, value)| *name != "time" && !value.is_null()) {
+        for (name, wanted) in golden.values.iter().filter(|(name, value)| *name != "time" && !value.is_null())
+        {
             let found = rows[0].get(name).unwrap_or(&Value::Null);
             let same = match (found.as_f64(), wanted.as_f64()) {
                 (Some(found), Some(wanted)) => found == wanted,

@@ -9,7 +9,8 @@ use zeugma_tests::{City, Program, program};
 const BUS: &str = "city/v1/lamia/fleet/bus-1";
 
 fn payload(second: usize) -> Vec<u8> {
-    format!(r#"{{"time":{},"latitude":1,"longitude":2}}"#, 1_700_000_000_000_000 + second * 1_000_000).into_bytes()
+    format!(r#"{{"time":{},"latitude":1,"longitude":2}}"#, 1_700_000_000_000_000 + second * 1_000_000)
+        .into_bytes()
 }
 
 /// 1, 2: a PUBACK means that it is on disk, and what is there is answered once, whatever happens.
@@ -19,7 +20,8 @@ async fn acknowledged_reading_survives_a_kill_and_is_answered_once() {
     let (mqtt, http) = (program::free_port(), program::free_port());
     let data = folder.path().display().to_string();
     let (mqtt_text, http_text) = (mqtt.to_string(), http.to_string());
-    let args = ["up", "--data", &data, "--mqtt", &mqtt_text, "--http", &http_text, "--commit-interval", "300ms"];
+    let args =
+        ["up", "--data", &data, "--mqtt", &mqtt_text, "--http", &http_text, "--commit-interval", "300ms"];
     let mut sent = 0;
     for _ in 0..4 {
         let server = Program::start(&args, http);
@@ -32,7 +34,8 @@ async fn acknowledged_reading_survives_a_kill_and_is_answered_once() {
         server.kill();
     }
     let server = Program::start(&args, http);
-    let url = format!("http://{http}/api/v1/sql?q=SELECT%20count(*),%20count(DISTINCT%20time)%20FROM%20fleet");
+    let url =
+        format!("http://{http}/api/v1/sql?q=SELECT%20count(*),%20count(DISTINCT%20time)%20FROM%20fleet");
     let answer = async || reqwest::get(&url).await.unwrap().text().await.unwrap();
     let wanted = format!("[{sent},{sent}]");
     let deadline = std::time::Instant::now() + zeugma_tests::city::PATIENCE;
@@ -80,7 +83,8 @@ async fn every_query_sees_each_reading_exactly_once_while_commits_go_on() {
 /// 3: one writer for each lake; a second is refused in a sentence, and one that lost the lake stops.
 #[tokio::test(flavor = "multi_thread")]
 async fn second_writer_of_a_lake_is_refused_and_a_fenced_one_fails() {
-    let city = City::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut city = City::with(|args| args.place.data = folder.path().join("data")).await;
     let lake = Lake::open(&city.lake()).await.unwrap();
     let now_ms = (zeugma::server::clock())() / 1_000;
     let refused = Lease::take(lake.store(), "another", now_ms).await.unwrap_err();
@@ -90,7 +94,6 @@ async fn second_writer_of_a_lake_is_refused_and_a_fenced_one_fails() {
     lake.table("fleet").fence(&usurper).await.unwrap();
     city.publish(BUS, payload(1)).await;
     city.until("SELECT count(*) FROM fleet", 1).await;
-    let mut city = city;
     let stopped = tokio::spawn(async move { city.stop().await }).await;
     assert!(stopped.is_err(), "a fenced writer must not say that it committed");
     assert_eq!(lake.table("fleet").load().await.unwrap().files(), []);

@@ -39,7 +39,9 @@ fn expected(set: &str, files: &[PathBuf]) -> Value {
 /// `zeugma replay` with these flags.
 async fn replay(city: &City, files: &[PathBuf], flags: &[&str]) -> replay::Summary {
     let words = ["zeugma", "replay"].map(str::to_owned).into_iter().chain(texts(files));
-    let words = words.chain(flags.iter().map(ToString::to_string)).chain(["--mqtt".to_owned(), city.mqtt().to_string()]);
+    let words = words
+        .chain(flags.iter().map(ToString::to_string))
+        .chain(["--mqtt".to_owned(), city.mqtt().to_string()]);
     let cli = zeugma::cli::Cli::try_parse_from(words.map(OsString::from)).unwrap();
     let Command::Replay(args) = cli.command else { panic!("another command") };
     replay::run(&args, CancellationToken::new()).await.unwrap()
@@ -51,17 +53,23 @@ async fn compare(city: &City, expected: &Value, summary: replay::Summary) {
     assert_eq!((summary.sent, summary.acknowledged), (expected["sent"].as_u64().unwrap(), summary.sent));
     let count = format!("SELECT count(*) FROM {domain} WHERE tenant = '{tenant}'");
     city.until(&count, expected["accepted"].clone()).await;
-    for (reason, wanted) in expected["rejected"].as_object().unwrap().iter().filter(|(reason, _)| *reason != "total") {
-        let letters = format!("SELECT count(*) FROM dead_letters WHERE tenant = '{tenant}' AND reason = '{reason}'");
+    for (reason, wanted) in
+        expected["rejected"].as_object().unwrap().iter().filter(|(reason, _)| *reason != "total")
+    {
+        let letters =
+            format!("SELECT count(*) FROM dead_letters WHERE tenant = '{tenant}' AND reason = '{reason}'");
         city.until(&letters, wanted.clone()).await;
     }
     let repeated = city.metric(&format!("zeugma_repeated_total{{domain=\"{domain}\"}}")).await;
     assert_eq!(repeated, expected["repeated"].as_f64().unwrap(), "repeated");
-    let devices = city.value(&format!("SELECT count(DISTINCT device) FROM {domain} WHERE tenant = '{tenant}'")).await;
+    let devices =
+        city.value(&format!("SELECT count(DISTINCT device) FROM {domain} WHERE tenant = '{tenant}'")).await;
     assert_eq!(devices, expected["devices"]);
     let fields: Vec<&String> = expected["sums"].as_object().unwrap().keys().collect();
     for field in &fields {
-        let rows = city.sql(&format!("SELECT sum({field}), count({field}) FROM {domain} WHERE tenant = '{tenant}'")).await;
+        let rows = city
+            .sql(&format!("SELECT sum({field}), count({field}) FROM {domain} WHERE tenant = '{tenant}'"))
+            .await;
         close(&rows[0][0], &expected["sums"][field.as_str()], field);
         assert_eq!(rows[0][1], expected["counts"][field.as_str()], "{field}");
     }
@@ -117,11 +125,13 @@ async fn buses_of_austin_answer_as_their_files_say() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn car_parks_of_bath_and_birmingham_answer_as_their_files_say() {
-    let (Some(bath), Some(birmingham)) = (files("parking/bath_carparks"), files("parking/birmingham_uci")) else {
+    let (Some(bath), Some(birmingham)) = (files("parking/bath_carparks"), files("parking/birmingham_uci"))
+    else {
         return;
     };
     let mut city = City::start().await;
-    let flags = ["--tenant", "bath", "--domain", "parking", "--device-column", "Name", "--time-column", "LastUpdate"];
+    let flags =
+        ["--tenant", "bath", "--domain", "parking", "--device-column", "Name", "--time-column", "LastUpdate"];
     let summary = replay(&city, &bath, &[&flags[..], &LONDON, &SPACES].concat()).await;
     compare(&city, &expected("bath", &bath), summary).await;
     // Committed: what comes now is decided against the lake.

@@ -8,11 +8,26 @@ use zeugma_tests::City;
 
 /// What the files ask: a few readings of two tenants.
 const READINGS: [(&str, &str); 6] = [
-    ("lamia/fleet/bus-1", r#"{"time":"2026-03-29T00:30:00Z","latitude":38.9,"longitude":22.43,"speed_kmh":20,"seq":1}"#),
-    ("lamia/fleet/bus-1", r#"{"time":"2026-03-29T01:30:00Z","latitude":38.91,"longitude":22.44,"speed_kmh":40,"seq":2}"#),
-    ("lamia/fleet/bus-2", r#"{"time":"2026-03-30T00:30:00Z","latitude":38.92,"longitude":22.45,"ignition":false}"#),
-    ("szeged/fleet/bus-1", r#"{"time":"2026-03-29T00:30:00Z","latitude":46.25,"longitude":20.14,"speed_kmh":33.5}"#),
-    ("szeged/parking/p1", r#"{"time":"2026-03-29T00:30:00Z","occupied_spaces":7,"total_spaces":10,"note":"x"}"#),
+    (
+        "lamia/fleet/bus-1",
+        r#"{"time":"2026-03-29T00:30:00Z","latitude":38.9,"longitude":22.43,"speed_kmh":20,"seq":1}"#,
+    ),
+    (
+        "lamia/fleet/bus-1",
+        r#"{"time":"2026-03-29T01:30:00Z","latitude":38.91,"longitude":22.44,"speed_kmh":40,"seq":2}"#,
+    ),
+    (
+        "lamia/fleet/bus-2",
+        r#"{"time":"2026-03-30T00:30:00Z","latitude":38.92,"longitude":22.45,"ignition":false}"#,
+    ),
+    (
+        "szeged/fleet/bus-1",
+        r#"{"time":"2026-03-29T00:30:00Z","latitude":46.25,"longitude":20.14,"speed_kmh":33.5}"#,
+    ),
+    (
+        "szeged/parking/p1",
+        r#"{"time":"2026-03-29T00:30:00Z","occupied_spaces":7,"total_spaces":10,"note":"x"}"#,
+    ),
     ("szeged/parking/p1", r#"{"time":"2026-03-29T00:40:00Z","occupied_spaces":"many"}"#),
 ];
 

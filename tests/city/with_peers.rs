@@ -48,7 +48,10 @@ async fn payload_of_300_kib_through_a_broker_is_a_dead_letter_and_no_reconnect()
     ready(&city).await;
     let mut device = Device::connect(broker.addr()).await;
     device.publish("city/v1/lamia/connectivity/h1", vec![b'x'; 300 * 1024]).await.unwrap();
-    device.publish("city/v1/lamia/connectivity/h1", r#"{"time":"2026-01-01T00:00:00Z","up":true}"#).await.unwrap();
+    device
+        .publish("city/v1/lamia/connectivity/h1", r#"{"time":"2026-01-01T00:00:00Z","up":true}"#)
+        .await
+        .unwrap();
     city.until("SELECT count(*) FROM connectivity", 1).await;
     assert_eq!(city.dead_letters().await, [("too_large".to_owned(), 1)]);
 }
@@ -59,7 +62,10 @@ async fn duckdb_sees_the_same_rows_as_our_sql() {
     let mut device = city.device().await;
     for minute in 0..300i64 {
         let time_us = 1_700_000_000_000_000 + minute * 600_000_000;
-        let payload = format!(r#"{{"time":{time_us},"latitude":{}.25,"longitude":22.5,"speed_kmh":{minute}}}"#, minute % 90);
+        let payload = format!(
+            r#"{{"time":{time_us},"latitude":{}.25,"longitude":22.5,"speed_kmh":{minute}}}"#,
+            minute % 90
+        );
         let tenant = if minute % 2 == 0 { "lamia" } else { "szeged" };
         device.publish(&format!("city/v1/{tenant}/fleet/bus-{}", minute % 7), payload).await.unwrap();
     }

@@ -134,8 +134,10 @@ impl City {
 
     /// Reasons and counts of the dead letters.
     pub async fn dead_letters(&self) -> Vec<(String, i64)> {
-        let rows = self.sql("SELECT reason, count(*) FROM dead_letters GROUP BY reason ORDER BY reason").await;
-        let pair = |row: Vec<Value>| (row[0].as_str().unwrap_or_default().to_owned(), row[1].as_i64().unwrap_or(-1));
+        let rows =
+            self.sql("SELECT reason, count(*) FROM dead_letters GROUP BY reason ORDER BY reason").await;
+        let pair =
+            |row: Vec<Value>| (row[0].as_str().unwrap_or_default().to_owned(), row[1].as_i64().unwrap_or(-1));
         rows.into_iter().map(pair).collect()
     }
 

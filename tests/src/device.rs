@@ -35,7 +35,11 @@ impl Device {
     }
 
     /// Publishes and waits for the acknowledgement's reason.
-    pub async fn publish(&mut self, topic: &str, payload: impl Into<Vec<u8>>) -> anyhow::Result<PubAckReason> {
+    pub async fn publish(
+        &mut self,
+        topic: &str,
+        payload: impl Into<Vec<u8>>,
+    ) -> anyhow::Result<PubAckReason> {
         self.client.publish(topic, QoS::AtLeastOnce, false, payload.into()).await?;
         self.wait(|event| match event {
             Incoming::PubAck(ack) => Some(ack.reason),

@@ -82,7 +82,20 @@ impl Drop for Mosquitto {
 /// Publishes with `mosquitto_pub`, in a protocol version (`mqttv311`, `mqttv5`).
 pub fn mosquitto_pub(addr: SocketAddr, version: &str, topic: &str, payload: &str) {
     let output = Command::new(program("mosquitto_pub", "apt-get install -y mosquitto-clients"))
-        .args(["-h", "127.0.0.1", "-p", &addr.port().to_string(), "-V", version, "-q", "1", "-t", topic, "-m", payload])
+        .args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &addr.port().to_string(),
+            "-V",
+            version,
+            "-q",
+            "1",
+            "-t",
+            topic,
+            "-m",
+            payload,
+        ])
         .output()
         .expect("mosquitto_pub runs");
     assert!(output.status.success(), "mosquitto_pub: {}", String::from_utf8_lossy(&output.stderr));
@@ -91,7 +104,8 @@ pub fn mosquitto_pub(addr: SocketAddr, version: &str, topic: &str, payload: &str
 /// Runs one of our Python programs that stand for other people's; answers what it printed.
 pub fn python(script: &str, args: &[&str]) -> String {
     let python = root().join("target/peers/bin/python");
-    let python = std::env::var_os("ZEUGMA_PEERS").map_or(python, |folder| PathBuf::from(folder).join("bin/python"));
+    let python =
+        std::env::var_os("ZEUGMA_PEERS").map_or(python, |folder| PathBuf::from(folder).join("bin/python"));
     assert!(python.exists(), "there is no {}: run ./test, which installs what tests need", python.display());
     let output = Command::new(python).arg(root().join("tests/peers").join(script)).args(args).output();
     let output = output.expect("python runs");
@@ -111,13 +125,15 @@ pub fn root() -> PathBuf {
 
 /// The folder of real data, where this machine has it.
 pub fn real_data() -> Option<PathBuf> {
-    let folder = std::env::var_os("ZEUGMA_REAL_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
+    let folder =
+        std::env::var_os("ZEUGMA_REAL_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
     folder.is_dir().then_some(folder)
 }
 
 fn program(name: &str, install: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let sbin = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    let found = std::env::split_paths(&path).chain(sbin).map(|folder| folder.join(name)).find(|path| path.is_file());
+    let found =
+        std::env::split_paths(&path).chain(sbin).map(|folder| folder.join(name)).find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("{name} is missing: {install} (or run ./test, which does it)"))
 }

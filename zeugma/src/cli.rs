@@ -10,7 +10,11 @@ use crate::{Usage, config_file, demo, replay, server, simulate, sql};
 
 /// Joins every sensor of a city into tables that anybody entitled can ask.
 #[derive(Debug, Parser)]
-#[command(name = "zeugma", version, after_help = "Try `zeugma demo` first: it needs nothing but this program.")]
+#[command(
+    name = "zeugma",
+    version,
+    after_help = "Try `zeugma demo` first: it needs nothing but this program."
+)]
 pub struct Cli {
     /// TOML file with defaults for any flag, by its name
     #[arg(long, env = "ZEUGMA_CONFIG", value_name = "FILE.toml", global = true)]
@@ -57,9 +61,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Ended>
         Ok(cli) => Ok(cli.command),
         Err(error) => Err(match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ended::Help(error.render().to_string()),
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                Ended::Wrong(Usage("say what to do: demo, up, ingest, query, simulate, replay or sql; see --help".into()))
-            }
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Ended::Wrong(Usage(
+                "say what to do: demo, up, ingest, query, simulate, replay or sql; see --help".into(),
+            )),
             _ => Ended::Wrong(one_line(&error.render().to_string())),
         }),
     }

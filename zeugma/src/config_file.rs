@@ -15,7 +15,8 @@ pub fn with_defaults(command: Command, args: &[OsString]) -> Result<Command, Usa
     let Some(path) = named(args) else { return Ok(command) };
     let fail = |problem: String| Usage(format!("cannot use --config {}: {problem}", path.display()));
     let text = std::fs::read_to_string(&path).map_err(|error| fail(error.to_string()))?;
-    let table: BTreeMap<String, Value> = toml::from_str(&text).map_err(|error| fail(error.message().to_owned()))?;
+    let table: BTreeMap<String, Value> =
+        toml::from_str(&text).map_err(|error| fail(error.message().to_owned()))?;
     let mut values = BTreeMap::new();
     for (key, value) in table {
         let flag = key.replace('_', "-");
@@ -23,7 +24,10 @@ pub fn with_defaults(command: Command, args: &[OsString]) -> Result<Command, Usa
         if !known {
             return Err(fail(format!("there is no flag `{key}`")));
         }
-        values.insert(flag, texts(&value).ok_or_else(|| fail(format!("`{key}` must be a text, number or list")))?);
+        values.insert(
+            flag,
+            texts(&value).ok_or_else(|| fail(format!("`{key}` must be a text, number or list")))?,
+        );
     }
     let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     Ok(names.into_iter().fold(command, |command, name| {

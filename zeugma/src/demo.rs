@@ -37,7 +37,8 @@ pub struct Args {
 
 /// Runs until the shutdown.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let temporary = tempfile::Builder::new().prefix("zeugma-demo-").tempdir().context("no temporary folder")?;
+    let temporary =
+        tempfile::Builder::new().prefix("zeugma-demo-").tempdir().context("no temporary folder")?;
     let data = args.data.clone().unwrap_or_else(|| temporary.path().to_owned());
     let settings = Settings::up(&UpArgs {
         place: PlaceArgs { data: data.clone(), lake: None },

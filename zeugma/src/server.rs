@@ -124,7 +124,11 @@ impl Settings {
     /// Those of `query`.
     pub fn query(args: &QueryArgs) -> Result<Settings, Usage> {
         loopback("--http", args.http)?;
-        Ok(Settings { lake: args.place.lake(), http: args.http, role: Role::Asks { tail: args.tail.clone() } })
+        Ok(Settings {
+            lake: args.place.lake(),
+            http: args.http,
+            role: Role::Asks { tail: args.tail.clone() },
+        })
     }
 
     fn writing(place: &PlaceArgs, writer: &WriterArgs, http: SocketAddr) -> Result<Settings, Usage> {
@@ -281,7 +285,10 @@ fn loopback(flag: &str, addr: SocketAddr) -> Result<(), Usage> {
     if addr.ip().is_loopback() {
         return Ok(());
     }
-    Err(Usage(format!("{flag} {addr} is open to others, and there are no tokens yet: use 127.0.0.1:{}", addr.port())))
+    Err(Usage(format!(
+        "{flag} {addr} is open to others, and there are no tokens yet: use 127.0.0.1:{}",
+        addr.port()
+    )))
 }
 
 fn bind(flag: &str, addr: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -294,7 +301,9 @@ fn raise_open_files() {
     match rlimit::increase_nofile_limit(OPEN_FILES_WANTED) {
         Ok(limit) if limit >= OPEN_FILES_WANTED => {}
         Ok(limit) => {
-            tracing::warn!("only {limit} files may be open, {OPEN_FILES_WANTED} are wanted: raise the hard limit");
+            tracing::warn!(
+                "only {limit} files may be open, {OPEN_FILES_WANTED} are wanted: raise the hard limit"
+            );
         }
         Err(error) => tracing::warn!("the limit of open files stays as it is: {error}"),
     }

@@ -39,20 +39,27 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
         Format::Json => "application/json",
     };
     let body = serde_json::json!({ "sql": args.sql }).to_string();
-    let request = reqwest::Client::new().post(&url).header("accept", accept).header("content-type", "application/json");
+    let request =
+        reqwest::Client::new().post(&url).header("accept", accept).header("content-type", "application/json");
     let request = args.token.iter().fold(request, |request, token| request.bearer_auth(token));
     let answer = request.body(body).send().await;
-    let answer = answer.with_context(|| format!("cannot ask {url}: is `zeugma up` running there? (--url)"))?;
+    let answer =
+        answer.with_context(|| format!("cannot ask {url}: is `zeugma up` running there? (--url)"))?;
     let (status, bytes) = (answer.status(), answer.bytes().await.context("the answer broke off")?);
     if !status.is_success() {
         bail!(problem(&bytes).unwrap_or_else(|| format!("the server answered {status}")));
     }
     match args.format {
         Format::Table => {
-            let reader = StreamReader::try_new(bytes.as_ref(), None).context("the answer is no Arrow stream")?;
+            let reader =
+                StreamReader::try_new(bytes.as_ref(), None).context("the answer is no Arrow stream")?;
             let batches = reader.collect::<Result<Vec<_>, _>>().context("the answer broke off")?;
             let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
-            println!("{}\n{rows} {}", pretty_format_batches(&batches)?, if rows == 1 { "row" } else { "rows" });
+            println!(
+                "{}\n{rows} {}",
+                pretty_format_batches(&batches)?,
+                if rows == 1 { "row" } else { "rows" }
+            );
         }
         Format::Csv | Format::Json => print!("{}", String::from_utf8_lossy(&bytes)),
     }

@@ -84,11 +84,7 @@ impl Late {
     }
 
     pub(super) fn origin(&self) -> Origin<'_> {
-        Origin {
-            tenant: &self.key.tenant,
-            device: &self.key.device,
-            received_at_us: self.received_at_us,
-        }
+        Origin { tenant: &self.key.tenant, device: &self.key.device, received_at_us: self.received_at_us }
     }
 
     pub(super) fn reading(&self) -> Reading<'_> {
@@ -131,7 +127,9 @@ pub(super) async fn decide(
     for (domain, indexes) in by_domain {
         let of_domain: Vec<&Late> = indexes.iter().map(|index| &readings[*index]).collect();
         match decide_domain(&of_domain, &domain, tail, tables).await {
-            Ok(decided) => indexes.into_iter().zip(decided).for_each(|(index, outcome)| outcomes[index] = outcome),
+            Ok(decided) => {
+                indexes.into_iter().zip(decided).for_each(|(index, outcome)| outcomes[index] = outcome)
+            }
             Err(error) => return Err((readings, error)),
         }
     }
@@ -256,8 +254,9 @@ struct Fields {
 
 impl Fields {
     fn of(columns: &SchemaRef) -> Result<Fields, Error> {
-        let places: Vec<usize> =
-            (0..columns.fields().len()).filter(|place| columns.field(*place).name() != "received_at").collect();
+        let places: Vec<usize> = (0..columns.fields().len())
+            .filter(|place| columns.field(*place).name() != "received_at")
+            .collect();
         let types = places.iter().map(|place| SortField::new(columns.field(*place).data_type().clone()));
         let converter = RowConverter::new(types.collect())?;
         Ok(Fields { places, converter })

@@ -77,7 +77,13 @@ impl Bench {
         self.tail.view(table).await.unwrap().batches.iter().map(|batch| batch.rows.num_rows()).sum()
     }
 
-    fn count(&self, family: &prometheus_client::metrics::family::Family<crate::metrics::ByDomain, prometheus_client::metrics::counter::Counter>) -> u64 {
+    fn count(
+        &self,
+        family: &prometheus_client::metrics::family::Family<
+            crate::metrics::ByDomain,
+            prometheus_client::metrics::counter::Counter,
+        >,
+    ) -> u64 {
         family.get_or_create(&of("parking")).get()
     }
 }
@@ -135,7 +141,12 @@ async fn commit_takes_only_the_decided_prefix() {
     let mut batch = Batch::default();
     for payload in [reading(5, 1), reading(3, 1), reading(6, 1)] {
         let payload = Payload::Whole(payload.as_bytes());
-        batch.push(&Record { tenant: None, topic: "city/v1/lamia/parking/p1", received_at_us: NOW_US, payload });
+        batch.push(&Record {
+            tenant: None,
+            topic: "city/v1/lamia/parking/p1",
+            received_at_us: NOW_US,
+            payload,
+        });
     }
     acceptor.accept(&Synced { first: 1, batch }).unwrap();
     // The second is late and undecided: the commit ends before it, and the journal keeps it.

@@ -23,7 +23,10 @@ fn put(tail: &Tail, positions: &[Position]) {
     for position in positions {
         let payload = format!(r#"{{"time":{},"occupied_spaces":1}}"#, NOW_US + *position as i64);
         let origin = Origin { tenant: "t", device: "d", received_at_us: NOW_US };
-        readings(&domain, payload.as_bytes(), NOW_US).iter().flatten().for_each(|found| builder.push(origin, found));
+        readings(&domain, payload.as_bytes(), NOW_US)
+            .iter()
+            .flatten()
+            .for_each(|found| builder.push(origin, found));
     }
     tail.append("parking", builder.finish().unwrap(), positions.to_vec()).unwrap();
 }

@@ -10,7 +10,10 @@ fn rows(entries: &[(&str, i64, f64)]) -> RecordBatch {
     let dates: Vec<i32> = times.iter().map(|time_us| time_us.div_euclid(86_400_000_000) as i32).collect();
     RecordBatch::try_from_iter(vec![
         ("tenant", Arc::new(StringViewArray::from(vec!["t"; entries.len()])) as _),
-        ("device", Arc::new(StringViewArray::from_iter_values(entries.iter().map(|(device, ..)| device))) as _),
+        (
+            "device",
+            Arc::new(StringViewArray::from_iter_values(entries.iter().map(|(device, ..)| device))) as _,
+        ),
         ("time", Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC")) as _),
         ("value", Arc::new(Float64Array::from_iter_values(entries.iter().map(|(.., value)| *value))) as _),
         ("date", Arc::new(Date32Array::from(dates)) as _),

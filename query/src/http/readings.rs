@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::{
     array::{AsArray, RecordBatch},
     compute::concat_batches,
-    datatypes::{DataType, SchemaRef, TimestampMicrosecondType},
+    datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType},
 };
 use axum::{
     extract::{Path, RawQuery, State},
@@ -16,7 +16,7 @@ use datafusion::{
     dataframe::DataFrame,
     functions::datetime,
     functions_aggregate::expr_fn::{avg, count, max, min, sum},
-    logical_expr::{Expr, col, ident, lit},
+    logical_expr::{Expr, cast, col, ident, lit},
     scalar::ScalarValue,
 };
 use zeugma_schemas::id::is_id;
@@ -146,7 +146,8 @@ fn page(rows: DataFrame, columns: &SchemaRef, asked: Asked) -> Result<DataFrame,
 /// Buckets of UTC time for each device, with each number's aggregates.
 fn gathered(rows: DataFrame, columns: &SchemaRef, buckets: &Buckets) -> Result<DataFrame, Error> {
     let stride = lit(ScalarValue::new_interval_mdn(0, 0, buckets.every_s * 1_000_000_000));
-    let bucket = datetime::date_bin().call(vec![stride, col("time")]).alias("time");
+    // The engine counts buckets in nanoseconds; times of ours are microseconds everywhere.
+    let bucket = cast(datetime::date_bin().call(vec![stride, col("time")]), time_type()).alias("time");
     let numbers =
         columns.fields().iter().filter(|field| field.name() != "seq" && is_number(field.data_type()));
     let aggregates = numbers.flat_map(|field| {
@@ -199,6 +200,10 @@ fn parse_every(text: &str) -> Result<i64, Error> {
     };
     let number: i64 = text[..text.len() - 1].parse().map_err(|_| wanted())?;
     number.checked_mul(unit_s).filter(|every_s| (1..=366 * 86_400).contains(every_s)).ok_or_else(wanted)
+}
+
+fn time_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")))
 }
 
 fn time(time_us: i64) -> Expr {

@@ -143,7 +143,8 @@ async fn what_cannot_be_answered_is_a_problem_with_a_stable_type() {
 
 #[tokio::test]
 async fn only_names_of_this_machine_are_answered() {
-    let router = router(&city().await);
+    let city = city().await;
+    let router = router(&city);
     for (host, status) in [
         ("localhost", 200),
         ("LOCALHOST:80", 200),
@@ -161,7 +162,8 @@ async fn only_names_of_this_machine_are_answered() {
 
 #[tokio::test]
 async fn domains_say_what_there_is() {
-    let router = router(&city().await);
+    let city = city().await;
+    let router = router(&city);
     let all = get(&router, "/api/v1/domains", "*/*").await.json();
     let names: Vec<&str> =
         all["domains"].as_array().unwrap().iter().map(|d| d["name"].as_str().unwrap()).collect();
@@ -182,7 +184,8 @@ async fn domains_say_what_there_is() {
 
 #[tokio::test]
 async fn latest_is_the_newest_reading_of_each_device() {
-    let router = router(&city().await);
+    let city = city().await;
+    let router = router(&city);
     let got = get(&router, "/api/v1/parking/latest", "*/*").await.json();
     let names: Vec<&Value> =
         got["columns"].as_array().unwrap().iter().map(|column| &column["name"]).collect();
@@ -207,7 +210,8 @@ async fn latest_is_the_newest_reading_of_each_device() {
 
 #[tokio::test]
 async fn readings_come_page_by_page_without_gap_or_repeat() {
-    let router = router(&city().await);
+    let city = city().await;
+    let router = router(&city);
     let (mut cursor, mut seen, mut pages) = (String::new(), Vec::new(), 0);
     loop {
         let got = get(&router, &format!("/api/v1/parking/readings?limit=4{cursor}"), "*/*").await;
@@ -233,7 +237,8 @@ async fn readings_come_page_by_page_without_gap_or_repeat() {
 
 #[tokio::test]
 async fn buckets_gather_each_devices_numbers() {
-    let router = router(&city().await);
+    let city = city().await;
+    let router = router(&city);
     let path = "/api/v1/parking/readings?tenant=lamia&every=5m&agg=min,max,count";
     let got = get(&router, path, "*/*").await.json();
     let names: Vec<&str> =
@@ -288,7 +293,8 @@ async fn tail_of_another_process_is_joined_over_http() {
 
 #[tokio::test]
 async fn page_asks_nobody_else() {
-    let router = router(&city().await);
+    let city = city().await;
+    let router = router(&city);
     for path in ["/", "/app.js", "/app.css"] {
         let got = get(&router, path, "*/*").await;
         assert_eq!(got.status, StatusCode::OK);

@@ -28,7 +28,9 @@ fn avro(seq: i64) -> Vec<u8> {
 fn avro_and_json_rows_come_out_in_the_order_in_which_they_went_in() {
     let domains = Domains::builtin();
     let mut builder = Builder::new(domains.get("parking").unwrap().clone());
-    let json = |seq: i64| format!(r#"{{"time":{},"seq":{seq},"occupied_spaces":4,"x":1}}"#, NOW_US - seq).into_bytes();
+    let json = |seq: i64| {
+        format!(r#"{{"time":{},"seq":{seq},"occupied_spaces":4,"x":1}}"#, NOW_US - seq).into_bytes()
+    };
     for (seq, payload) in [(1, avro(1)), (2, json(2)), (3, avro(3)), (4, json(4)), (5, avro(5))] {
         push(&mut builder, &format!("p{seq}"), &payload);
     }

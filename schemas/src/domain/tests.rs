@@ -52,12 +52,21 @@ fn added_field_is_a_new_version_and_the_old_one_stays_known() {
 
 #[test]
 fn changed_type_unit_logical_type_or_dropped_field_is_refused_in_a_sentence() {
-    let moment = r#",{"name":"at","type":["null",{"type":"long","logicalType":"timestamp-micros"}],"default":null}"#;
+    let moment =
+        r#",{"name":"at","type":["null",{"type":"long","logicalType":"timestamp-micros"}],"default":null}"#;
     for (was, is, says) in [
-        (LEVEL, LEVEL.replace("double", "long"), "`level_db` was [null, double] in `dB` and would become [null, long]"),
+        (
+            LEVEL,
+            LEVEL.replace("double", "long"),
+            "`level_db` was [null, double] in `dB` and would become [null, long]",
+        ),
         (LEVEL, LEVEL.replace("dB", "Np"), "would become [null, double] in `Np`"),
         (LEVEL, String::new(), "`level_db` is missing"),
-        (moment, moment.replace(r#"{"type":"long","logicalType":"timestamp-micros"}"#, "\"long\""), "`at` was"),
+        (
+            moment,
+            moment.replace(r#"{"type":"long","logicalType":"timestamp-micros"}"#, "\"long\""),
+            "`at` was",
+        ),
         (LEVEL, format!("{LEVEL}{}", r#",{"name":"x","type":"double"}"#), "must be optional"),
     ] {
         let refused = noise(was).add(&schema(&is)).unwrap_err();

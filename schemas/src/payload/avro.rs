@@ -17,10 +17,7 @@ enum Bad {
 }
 
 /// Walks over the payload. From the first reading whose end cannot be found, the rest is one rejection.
-pub(super) fn readings<'p>(
-    domain: &Domain,
-    payload: &'p [u8],
-) -> Vec<Result<Reading<'p>, Rejected<'p>>> {
+pub(super) fn readings<'p>(domain: &Domain, payload: &'p [u8]) -> Vec<Result<Reading<'p>, Rejected<'p>>> {
     let mut readings = Vec::with_capacity(1);
     let mut rest = payload;
     while !rest.is_empty() {
@@ -32,9 +29,7 @@ pub(super) fn readings<'p>(
             Ok((version, time_us)) => {
                 Ok(Reading { index, time_us, timed: true, bytes, content: Content::Avro { version } })
             }
-            Err(Bad::Content(detail)) => {
-                Err(Rejected { index, reason: Reason::Content, detail, bytes })
-            }
+            Err(Bad::Content(detail)) => Err(Rejected { index, reason: Reason::Content, detail, bytes }),
             Err(Bad::Lost(reason, detail)) => {
                 readings.push(Err(Rejected { index, reason, detail, bytes: rest }));
                 return readings;

@@ -33,7 +33,9 @@ pub(super) fn readings<'p>(
 ) -> Vec<Result<Reading<'p>, Rejected<'p>>> {
     let elements = match elements(payload) {
         Ok(elements) => elements,
-        Err(detail) => return vec![Err(Rejected { index: 0, reason: Reason::Content, detail, bytes: payload })],
+        Err(detail) => {
+            return vec![Err(Rejected { index: 0, reason: Reason::Content, detail, bytes: payload })];
+        }
     };
     let each = elements.into_iter().enumerate().map(|(index, text)| {
         let index = index as u32;
@@ -82,7 +84,11 @@ fn reading<'p>(
         if field.name == "time" {
             time_us = if let Cell::Integer(time_us) = cell { Some(time_us) } else { None };
         } else if field.required && cell == Cell::Null {
-            return Err(format!("field `{}` is missing; every reading of `{}` has it", field.name, domain.name()));
+            return Err(format!(
+                "field `{}` is missing; every reading of `{}` has it",
+                field.name,
+                domain.name()
+            ));
         }
         cells.push(cell);
     }
@@ -113,10 +119,16 @@ fn cell(field: &Field, value: Value) -> Result<Cell, String> {
         }
         (Kind::Text, Value::String(text)) => Some(Cell::Text(text)),
         (_, value) => {
-            return Err(format!("field `{}` is {}, wanted {}", field.name, name_of(&value), field.kind.avro_name()));
+            return Err(format!(
+                "field `{}` is {}, wanted {}",
+                field.name,
+                name_of(&value),
+                field.kind.avro_name()
+            ));
         }
     };
-    found.ok_or_else(|| format!("field `{}` holds a number that is no {}", field.name, field.kind.avro_name()))
+    found
+        .ok_or_else(|| format!("field `{}` holds a number that is no {}", field.name, field.kind.avro_name()))
 }
 
 /// The number as an integer; `12.0` counts as one, as many devices know floats only.
@@ -132,7 +144,9 @@ fn whole(number: &serde_json::Number) -> Option<i64> {
 fn parse_time(text: &str) -> Result<i64, String> {
     DateTime::parse_from_rfc3339(text).map(|time| time.timestamp_micros()).map_err(|_| {
         let text: String = text.chars().take(40).collect();
-        format!("field `time` is `{text}`, wanted RFC 3339 with an offset (2026-11-22T08:30:00Z) or microseconds")
+        format!(
+            "field `time` is `{text}`, wanted RFC 3339 with an offset (2026-11-22T08:30:00Z) or microseconds"
+        )
     })
 }
 

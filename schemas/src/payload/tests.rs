@@ -90,7 +90,10 @@ fn text_that_is_no_reading_is_content() {
     let deep = "[".repeat(100_000);
     for bad in ["", " ", "17", "\"x\"", "{", "[]", "[1", "nonsense", "{} {}", &deep, "\u{feff}{}"] {
         let found = json(bad);
-        assert!(found.iter().all(|reading| *reading == Err(Reason::Content)) && !found.is_empty(), "{bad:.20}");
+        assert!(
+            found.iter().all(|reading| *reading == Err(Reason::Content)) && !found.is_empty(),
+            "{bad:.20}"
+        );
     }
     assert_eq!(outcomes("fleet", &[0xff, 0xfe]), [Err(Reason::Content)]);
     assert_eq!(outcomes("fleet", &[0xc3]), [Err(Reason::Content)]);

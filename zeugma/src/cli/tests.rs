@@ -11,7 +11,13 @@ fn flags_are_consistent() {
 
 #[test]
 fn wrong_use_is_one_line_that_says_what_to_do() {
-    for line in ["zeugma", "zeugma fly", "zeugma up --flux 9", "zeugma replay x.csv", "zeugma up --commit-interval soon"] {
+    for line in [
+        "zeugma",
+        "zeugma fly",
+        "zeugma up --flux 9",
+        "zeugma replay x.csv",
+        "zeugma up --commit-interval soon",
+    ] {
         let Err(Ended::Wrong(usage)) = parse_text(line) else { panic!("{line}") };
         assert!(!usage.0.contains('\n') && usage.0.contains("--help"), "{line}: {usage}");
     }

@@ -38,7 +38,7 @@ pub struct Site {
     pub group: Group,
     /// While set, the journal syncs one block and then no other.
     pub stuck: Arc<AtomicBool>,
-    writer: JoinHandle<Result<(), zeugma_journal::Error>>,
+    writer: JoinHandle<Result<zeugma_journal::Journal, zeugma_journal::Error>>,
 }
 
 impl Site {
