@@ -57,7 +57,7 @@ impl<'a> Record<'a> {
         out.extend_from_slice(kept);
     }
 
-    /// Reads what [`Record::encode`] wrote; `None` where the bytes are something else.
+    /// Reads what a batch wrote; `None` where the bytes are something else.
     pub fn decode(bytes: &'a [u8]) -> Option<Record<'a>> {
         let (head, rest) = bytes.split_at_checked(HEAD)?;
         let received_at_us = i64::from_le_bytes(head[..8].try_into().ok()?);
