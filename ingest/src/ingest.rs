@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use zeugma_journal::{Group, Journal, Synced};
-use zeugma_lake::{Error as LakeError, Lake, Lease, Position, Snapshot, Table, lease::RENEW_MS};
+use zeugma_lake::{Error as LakeError, Lake, Lease, Position, Snapshot, Table};
 use zeugma_schemas::{
     dead_letter,
     domain::{BUILTIN, Domains},
@@ -21,6 +21,7 @@ use crate::{
     accept::{Acceptor, Known, Tables},
     committer::Committer,
     door::Door,
+    maintenance::{keep_lease, watch_schemas},
     schema_files::SchemaFiles,
     source,
     subscriber::{self, Subscriber},
@@ -31,9 +32,6 @@ use crate::{
 /// Synced blocks that may wait for acceptance; each holds at most what one sync gathered (64 MiB), but a
 /// block of a busy second has about 1 MiB.
 const BLOCKS_WAITING_MAX: usize = 8;
-
-/// How often the folder of schemas is looked at.
-const SCHEMAS_EVERY: Duration = Duration::from_secs(5);
 
 /// Shutdown commits what it can in this time; the rest stays in the journal.
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -374,63 +372,4 @@ async fn run_committer(
 ) -> (Committer, Result<(), LakeError>) {
     let result = reporting(fail, "the committer", committer.run(stop)).await;
     (committer, result)
-}
-
-/// Renews the lease; once another process holds the lake, the writer has failed.
-async fn keep_lease(lease: Lease, clock: Clock, fail: watch::Sender<Option<String>>) {
-    loop {
-        tokio::time::sleep(Duration::from_millis(RENEW_MS as u64)).await;
-        match lease.renew(clock() / 1_000).await {
-            Ok(()) => {}
-            Err(error @ LakeError::Fenced { .. }) => {
-                fail.send_replace(Some(error.to_string()));
-                return;
-            }
-            Err(error) => tracing::warn!(%error, "the lake's lease could not be renewed; trying again"),
-        }
-    }
-}
-
-/// Takes up schemas that come while we run: first the lake keeps them, then the table has their columns,
-/// and only then acceptance knows them.
-async fn watch_schemas(
-    mut files: SchemaFiles,
-    lake: Lake,
-    lease: Lease,
-    tail: Tail,
-    known: watch::Sender<Known>,
-) {
-    loop {
-        tokio::time::sleep(SCHEMAS_EVERY).await;
-        let now = known.borrow().clone();
-        let Some(domains) = files.look(&now.domains) else { continue };
-        match take_up(&lake, &lease, &tail, &now, domains).await {
-            Ok(new) => drop(known.send_replace(new)),
-            Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "schemas could not be taken up; trying again"
-                );
-                files.forget();
-            }
-        }
-    }
-}
-
-async fn take_up(
-    lake: &Lake,
-    lease: &Lease,
-    tail: &Tail,
-    now: &Known,
-    domains: Domains,
-) -> Result<Known, LakeError> {
-    lake.keep_schemas(&domains).await?;
-    let mut tables = Tables::clone(&now.tables);
-    for domain in domains.iter() {
-        let table = tables.entry(domain.name().to_owned()).or_insert_with(|| lake.table(domain.name()));
-        table.ensure(domain.columns()).await?;
-        let snapshot = table.fence(lease).await?;
-        tail.ensure(domain.name(), domain.columns(), snapshot.committed_through(lease.source()));
-    }
-    Ok(Known { domains: Arc::new(domains), tables: Arc::new(tables) })
 }

@@ -16,12 +16,13 @@
 //! 7. only in the lake - tail and journal forget it
 //!
 //! Beside them: [`source`] (whose positions these are), [`schema_files`] (domains that come while we
-//! run), [`ingest`] (starts and stops all of it), [`metrics`].
+//! run), [`maintenance`] (keeps the lease, takes schemas up), [`ingest`] (starts and stops all of it), [`metrics`].
 
 pub mod accept;
 pub mod committer;
 pub mod door;
 pub mod ingest;
+mod maintenance;
 pub mod metrics;
 pub mod schema_files;
 pub mod source;

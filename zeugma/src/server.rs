@@ -179,14 +179,14 @@ impl Server {
         raise_open_files();
         let http = bind("--http", settings.http)?;
         http.set_nonblocking(true)?;
-        let lake = || Lake::open(&settings.lake);
         let (components, ingest) = match settings.role {
             Role::Writes { mqtt, config } => {
                 let mqtt = bind("--mqtt", mqtt)?;
-                let ingest = Arc::new(Ingest::start(config, lake().await?, Some(mqtt), clock()).await?);
-                (writing(lake().await?, &ingest), Some(ingest))
+                let lake = Lake::open(&settings.lake).await?;
+                let ingest = Arc::new(Ingest::start(config, lake.clone(), Some(mqtt), clock()).await?);
+                (writing(lake, &ingest), Some(ingest))
             }
-            Role::Asks { tail } => (asking(lake().await?, &tail)?, None),
+            Role::Asks { tail } => (asking(Lake::open(&settings.lake).await?, &tail)?, None),
         };
         let stop_answering = CancellationToken::new();
         let http_addr = http.local_addr()?;
