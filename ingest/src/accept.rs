@@ -28,7 +28,8 @@ use crate::{
     tail::Tail,
     watermarks::Watermarks,
 };
-use late::{Late, Verdicts};
+use late::Late;
+pub use late::{Undecided, Verdicts};
 
 /// Late readings that may wait for the lake: at about 300 bytes each, 150 MB. Beyond it acceptance waits.
 const UNDECIDED_MAX: usize = 500_000;
@@ -66,7 +67,7 @@ pub struct Acceptor {
 }
 
 /// A look-up that runs beside acceptance.
-type Lookup = Pin<Box<dyn Future<Output = Result<Verdicts, (Vec<Late>, LakeError)>> + Send>>;
+pub type Lookup = Pin<Box<dyn Future<Output = Result<Verdicts, Undecided>> + Send>>;
 
 /// What one block adds to the tail.
 #[derive(Default)]
@@ -249,8 +250,13 @@ impl Acceptor {
         self.tail.decided(self.accepted_through, &undecided);
     }
 
-    /// Begins to decide all that waits.
-    fn look_up(&mut self, after: Duration) -> Lookup {
+    /// How many late readings wait for a look-up.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Begins to decide all that waits; [`Acceptor::take_verdicts`] must follow before the next.
+    pub fn look_up(&mut self, after: Duration) -> Lookup {
         let waiting = std::mem::take(&mut self.waiting);
         self.deciding.clear();
         for late in &waiting {
@@ -264,16 +270,16 @@ impl Acceptor {
     }
 
     /// Puts what was decided into the tail; after a failure, begins again with the same readings.
-    fn take_verdicts(
+    pub fn take_verdicts(
         &mut self,
-        verdicts: Result<Verdicts, (Vec<Late>, LakeError)>,
+        verdicts: Result<Verdicts, Undecided>,
     ) -> Result<Option<Lookup>, LakeError> {
         let verdicts = match verdicts {
             Ok(verdicts) => verdicts,
-            Err((mut undecided, error)) => {
-                tracing::warn!(%error, readings = undecided.len(), "late readings wait: the lake does not answer");
-                undecided.append(&mut self.waiting);
-                self.waiting = undecided;
+            Err(Undecided { mut readings, error }) => {
+                tracing::warn!(%error, readings = readings.len(), "late readings wait: the lake does not answer");
+                readings.append(&mut self.waiting);
+                self.waiting = readings;
                 return Ok(Some(self.look_up(RETRY)));
             }
         };

@@ -24,7 +24,7 @@ use axum::{
 use crate::{Components, Grant, Query, problem::Problem};
 
 /// Running answers have this long to end after a shutdown.
-pub const GRACE: Duration = Duration::from_secs(10);
+pub const GRACE: Duration = Duration::from_secs(8);
 
 /// What all handlers share.
 #[derive(Clone)]
