@@ -114,7 +114,8 @@ impl Acceptor {
             }
             tokio::select! {
                 verdicts = async { lookup.as_mut().expect("guarded").await }, if lookup.is_some() => {
-                    lookup = self.take_verdicts(verdicts)?;
+                    let decided = self.take_verdicts(verdicts)?;
+                    lookup = (!decided).then(|| self.look_up(RETRY));
                 }
                 block = blocks.recv(), if open && self.waiting.len() < UNDECIDED_MAX => match block {
                     Some(block) => {
@@ -269,18 +270,15 @@ impl Acceptor {
         })
     }
 
-    /// Puts what was decided into the tail; after a failure, begins again with the same readings.
-    pub fn take_verdicts(
-        &mut self,
-        verdicts: Result<Verdicts, Undecided>,
-    ) -> Result<Option<Lookup>, LakeError> {
+    /// Puts what was decided into the tail; says `false` where nothing was, and all of it waits again.
+    pub fn take_verdicts(&mut self, verdicts: Result<Verdicts, Undecided>) -> Result<bool, LakeError> {
         let verdicts = match verdicts {
             Ok(verdicts) => verdicts,
             Err(Undecided { mut readings, error }) => {
                 tracing::warn!(%error, readings = readings.len(), "late readings wait: the lake does not answer");
                 readings.append(&mut self.waiting);
                 self.waiting = readings;
-                return Ok(Some(self.look_up(RETRY)));
+                return Ok(false);
             }
         };
         self.deciding.clear();
@@ -306,7 +304,7 @@ impl Acceptor {
         }
         self.put(gathered)?;
         self.tell_decided();
-        Ok(None)
+        Ok(true)
     }
 }
 

@@ -125,7 +125,8 @@ impl Committer {
         Ok(many)
     }
 
-    async fn seal(&self, table: &str, reach: Reach) -> Result<(), Error> {
+    /// Seals what a table has in memory, as far as this.
+    pub async fn seal(&self, table: &str, reach: Reach) -> Result<(), Error> {
         let Some(cut) = self.tail.seal(table, reach) else { return Ok(()) };
         let rows = cut.rows.iter().map(|rows| layout::conform(rows, &cut.columns));
         let sealed = match rows.collect::<Result<Vec<_>, _>>() {

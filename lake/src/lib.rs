@@ -46,7 +46,12 @@ impl Lake {
     /// [`Error::Location`] where the URL names no place we can reach, [`Error::Format`] where a newer
     /// program has written the lake.
     pub async fn open(url: &str) -> Result<Lake, Error> {
-        let lake = Lake { store: Arc::new(Store::open(url)?) };
+        Lake::open_in(Store::open(url)?).await
+    }
+
+    /// Opens the lake in a store of any kind.
+    pub async fn open_in(store: Store) -> Result<Lake, Error> {
+        let lake = Lake { store: Arc::new(store) };
         lake.store.check_format().await?;
         Ok(lake)
     }

@@ -8,5 +8,6 @@ mod golden;
 mod invariants;
 mod journeys;
 mod real_data;
+mod simulation;
 mod sql_files;
 mod with_peers;
