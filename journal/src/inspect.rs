@@ -131,7 +131,9 @@ impl Reading {
         }
         while let Some(rest) = bytes.get(self.at..).filter(|rest| !rest.is_empty()) {
             let problem = match block::parse(rest) {
-                Parsed::Block(synced, len) if synced.first == self.segment.next && !synced.batch.is_empty() => {
+                Parsed::Block(synced, len)
+                    if synced.first == self.segment.next && !synced.batch.is_empty() =>
+                {
                     self.segment.records += synced.batch.len() as u64;
                     self.segment.next = synced.last() + 1;
                     self.at += len;

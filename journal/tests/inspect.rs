@@ -1,5 +1,7 @@
 //! What an inspection says of files that are torn, damaged, missing or newer.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{fs, path::Path};
 
 use zeugma_journal::{
@@ -107,7 +109,11 @@ fn segment_without_a_whole_header_is_read_by_its_name() {
     assert_eq!((segments[0].faults[0].at, segments[0].faults[0].damage), (0, true));
     change(&file(folder.path(), 3), |bytes| bytes.truncate(HEAD - 1));
     let (found, segments) = positions(folder.path());
-    assert_eq!((found, segments[1].faults[0].damage), (vec![1, 2], false), "a crash leaves such a newest one");
+    assert_eq!(
+        (found, segments[1].faults[0].damage),
+        (vec![1, 2], false),
+        "a crash leaves such a newest one"
+    );
 }
 
 #[test]

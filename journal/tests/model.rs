@@ -1,5 +1,7 @@
 //! The journal against a list of what was synced: crashes at any byte, bits that flip, segments that turn.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     fs,
     path::{Path, PathBuf},
