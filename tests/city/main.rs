@@ -4,8 +4,10 @@
 
 mod bad_input;
 mod commands;
+mod fuzz_seeds;
 mod golden;
 mod invariants;
+mod journal;
 mod journeys;
 mod real_data;
 mod simulation;

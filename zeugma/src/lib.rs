@@ -7,10 +7,12 @@
 //! - [`simulate`] - virtual devices that run the firmware
 //! - [`replay`] - real files through MQTT
 //! - [`sql`] - a question to a running server
+//! - [`journal`] - what lies in a data folder's journal
 
 pub mod cli;
 pub mod config_file;
 pub mod demo;
+pub mod journal;
 pub mod replay;
 pub mod server;
 pub mod simulate;
