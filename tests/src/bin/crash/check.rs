@@ -139,3 +139,47 @@ fn wait_until_quiet(asker: &Asker, acknowledged: u64) -> anyhow::Result<()> {
         std::thread::sleep(Duration::from_millis(100));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeugma_tests::load::{Counts, latency::Latency};
+
+    /// One connection with two devices: ten readings sent, seven acknowledged, so that the first device
+    /// has sent five and heard of four.
+    fn found(rows: Option<Rows>) -> Found {
+        let crowd = Crowd { connections: 1, devices: 2, tenants: 1, seed: 1 };
+        let report = Report {
+            counts: vec![Counts { sent: 10, acknowledged: 7 }],
+            began: Instant::now(),
+            elapsed: Duration::ZERO,
+            latency: Latency::default(),
+            progress: Vec::new(),
+            broken: 0,
+        };
+        let mut found = Found::default();
+        compare(&mut found, &crowd, &report, 0, rows);
+        found
+    }
+
+    fn rows(rows: u64, times: u64, last: u64) -> Rows {
+        Rows { rows, times, first: 1, last, changed: 0 }
+    }
+
+    #[test]
+    fn acknowledged_readings_and_some_of_the_others_are_good() {
+        assert!(found(Some(rows(4, 4, 4))).is_good());
+        assert!(found(Some(rows(5, 5, 5))).is_good());
+    }
+
+    #[test]
+    fn missing_doubled_and_invented_readings_are_told_apart() {
+        let good = Found::default();
+        assert_eq!(found(None), Found { lost: 4, ..good });
+        assert_eq!(found(Some(rows(3, 3, 3))), Found { lost: 1, ..good });
+        assert_eq!(found(Some(rows(4, 4, 5))), Found { lost: 1, ..good }, "a gap before the last");
+        assert_eq!(found(Some(rows(6, 5, 5))), Found { twice: 1, ..good });
+        assert_eq!(found(Some(rows(6, 6, 6))), Found { strange: 1, ..good });
+        assert_eq!(found(Some(Rows { changed: 2, ..rows(5, 5, 5) })), Found { changed: 2, ..good });
+    }
+}
