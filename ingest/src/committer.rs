@@ -54,6 +54,7 @@ impl Committer {
     /// [`Error::Fenced`] once another process holds the lake. All other errors are waited for.
     pub async fn run(&mut self, stop: CancellationToken) -> Result<(), Error> {
         let mut next = Instant::now() + self.interval;
+        let mut failed_in_a_row = 0_u64;
         loop {
             let all = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -65,13 +66,17 @@ impl Committer {
                 next = Instant::now() + self.interval;
             }
             match result {
-                Ok(()) => {}
+                Ok(()) => {
+                    if failed_in_a_row > 0 {
+                        tracing::info!(attempts = failed_in_a_row, "the lake is back: what waited is committed");
+                    }
+                    failed_in_a_row = 0;
+                }
                 Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
                 Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "a commit failed and will be tried again"
-                    );
+                    failed_in_a_row += 1;
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, attempts = failed_in_a_row, "a commit failed and will be tried again");
                     next = next.min(Instant::now() + RETRY);
                 }
             }
@@ -95,6 +100,7 @@ impl Committer {
     }
 
     async fn commit(&mut self, name: &str) -> Result<(), Error> {
+        let begun_us = (self.clock)();
         let table = self.known.borrow().tables.get(name).cloned();
         let table = table.ok_or_else(|| Error::NoTable { table: name.to_owned() })?;
         if !self.written.contains_key(name) {
@@ -107,8 +113,9 @@ impl Committer {
         // An attempt with an unknown outcome is repeated with the same files and the same position.
         let Some((written, through)) = self.written.get(name) else { return Ok(()) };
         let snapshot = table.commit(written, &self.lease, *through).await?;
-        tracing::debug!(table = name, version = snapshot.version(), rows = written.rows(), "committed");
-        self.metrics.committed.get_or_create(&of(name)).inc_by(written.rows() as u64);
+        let (version, rows) = (snapshot.version(), written.rows());
+        tracing::debug!(table = name, version, rows, through, "committed");
+        self.metrics.committed(name, rows, *through, begun_us);
         self.tail.release(name, *through);
         self.written.remove(name);
         Ok(())

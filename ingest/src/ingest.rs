@@ -1,7 +1,8 @@
 //! Starts and stops the writer: opens journal and lake, replays what is not in the lake, opens the doors.
 
 use std::{
-    collections::BTreeMap, net::TcpListener, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration,
+    collections::BTreeMap, net::TcpListener, panic::AssertUnwindSafe, path::PathBuf, sync::Arc,
+    thread::JoinHandle, time::Duration,
 };
 
 use tokio::{
@@ -9,8 +10,9 @@ use tokio::{
     task::JoinHandle as Task,
 };
 use tokio_util::sync::CancellationToken;
-use zeugma_journal::{Group, Journal, Synced};
-use zeugma_lake::{Error as LakeError, Lake, Lease, Position, Snapshot, Table};
+use futures::FutureExt;
+use zeugma_journal::{Group, Journal, Step, Synced};
+use zeugma_lake::{Error as LakeError, ErrorKind, Lake, Lease, Position, Snapshot, Table};
 use zeugma_schemas::{
     dead_letter,
     domain::{BUILTIN, Domains},
@@ -19,6 +21,7 @@ use zeugma_schemas::{
 use crate::{
     Clock, Error, Metrics,
     accept::{Acceptor, Known, Tables},
+    clock_keeper::ClockKeeper,
     committer::Committer,
     door::Door,
     maintenance::{keep_lease, watch_schemas},
@@ -33,8 +36,12 @@ use crate::{
 /// block of a busy second has about 1 MiB.
 const BLOCKS_WAITING_MAX: usize = 8;
 
-/// Shutdown commits what it can in this time; the rest stays in the journal.
-const STOP_MAX: Duration = Duration::from_secs(10);
+/// Shutdown commits what it can in this time; the rest stays in the journal. With the lease given back it
+/// stays below ten seconds.
+const STOP_MAX: Duration = Duration::from_secs(8);
+
+/// How long giving back the lease may take; without it the next start with another source waits for its end.
+const RELEASE_MAX: Duration = Duration::from_secs(1);
 
 /// What the writer is told.
 #[derive(Debug, Clone)]
@@ -47,6 +54,8 @@ pub struct Config {
     pub broker: Option<subscriber::Config>,
     /// How long rows may wait for a commit.
     pub commit_interval: Duration,
+    /// The operator says that this machine's clock is right, whatever devices say.
+    pub trust_clock: bool,
 }
 
 /// A running writer.
@@ -65,6 +74,26 @@ pub struct Ingest {
     keepers: Vec<Task<()>>,
     stop: CancellationToken,
     failed: watch::Receiver<Option<String>>,
+}
+
+/// How a writer fares, for whoever does not own it.
+#[derive(Debug, Clone)]
+pub struct Status {
+    metrics: Arc<Metrics>,
+    failed: watch::Receiver<Option<String>>,
+}
+
+impl Status {
+    /// What keeps the writer from doing its work; empty when it does it.
+    pub fn troubles(&self) -> Vec<String> {
+        let away = (self.metrics.broker_away.get() > 0).then(|| "the broker is not connected".to_owned());
+        away.into_iter().chain(self.metrics.troubles()).chain(self.failed.borrow().clone()).collect()
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
 }
 
 /// Everything that is known of the lake when the writer starts.
@@ -88,7 +117,7 @@ impl Ingest {
         listener: Option<TcpListener>,
         clock: Clock,
     ) -> Result<Ingest, Error> {
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::new(clock.clone()));
         let mut schema_files = config.schemas.as_deref().map(SchemaFiles::new);
         let opened = open(&config, &lake, schema_files.as_mut(), &clock).await?;
         let Opened { journal, source, lease, domains, snapshots } = opened;
@@ -102,9 +131,10 @@ impl Ingest {
         let (fail, failed) = watch::channel(None);
         let stop = CancellationToken::new();
         let acceptor = tokio::spawn(reporting(fail.clone(), "acceptance", acceptor.run(blocks)));
-        let replayed = replay(&journal, &through, blocks_sender.clone()).await?;
+        metrics.watch_folder(&config.data.join("journal"));
+        let replayed = replay(&journal, &through, blocks_sender.clone(), metrics.clone()).await?;
         tracing::info!(source, records = replayed, "journal open");
-        let (journal, journal_thread) = start_group(journal, blocks_sender)?;
+        let (journal, journal_thread) = start_group(journal, blocks_sender, metrics.clone(), fail.clone())?;
         let committer = Committer {
             tail: tail.clone(),
             known: known.clone(),
@@ -117,6 +147,20 @@ impl Ingest {
         };
         let committer = tokio::spawn(run_committer(committer, stop.clone(), fail.clone()));
         let mut keepers = vec![tokio::spawn(keep_lease(lease.clone(), clock.clone(), fail.clone()))];
+        if config.trust_clock {
+            metrics.credible().trust();
+        }
+        let (journal_held, known) = (journal.clone(), known.clone());
+        let mut keeper = ClockKeeper {
+            clock: clock.clone(),
+            journal: journal_held,
+            metrics: metrics.clone(),
+            known,
+            holds: false,
+        };
+        // Before the doors open, so that nothing is acknowledged by a wrong clock.
+        keeper.look();
+        keepers.push(tokio::spawn(keeper.run()));
         if let Some(files) = schema_files {
             let watch = watch_schemas(files, lake, lease.clone(), tail.clone(), known_sender);
             keepers.push(tokio::spawn(watch));
@@ -164,11 +208,9 @@ impl Ingest {
         self.door.as_ref().map(Door::addr)
     }
 
-    /// What keeps the writer from doing its work; empty when it does it.
-    pub fn troubles(&self) -> Vec<String> {
-        let away = self.subscriber.as_ref().filter(|subscriber| !subscriber.connected());
-        let away = away.map(|_| "the broker is not connected".to_owned());
-        away.into_iter().chain(self.failed.borrow().clone()).collect()
+    /// How it fares, for whoever does not own it.
+    pub fn status(&self) -> Status {
+        Status { metrics: self.metrics.clone(), failed: self.failed.clone() }
     }
 
     /// Waits until the writer can do its work no more, and says why.
@@ -183,6 +225,7 @@ impl Ingest {
     /// Takes nothing more, acknowledges what was taken, commits what it can in ten seconds. What is not
     /// committed stays in the journal.
     pub async fn stop(mut self) -> Result<(), Error> {
+        self.metrics.trouble("stop", Some("stopping".to_owned()));
         let stopped = tokio::time::timeout(STOP_MAX, self.drain()).await;
         self.keepers.iter().for_each(Task::abort);
         self.acceptor.abort();
@@ -190,7 +233,11 @@ impl Ingest {
             Ok(result) => result?,
             Err(_) => tracing::warn!("stopped before all was committed; the rest stays in the journal"),
         }
-        self.lease.release().await?;
+        match tokio::time::timeout(RELEASE_MAX, self.lease.release()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the lake's lease runs out by itself: it was not given back"),
+            Err(_) => tracing::warn!("the lake's lease runs out by itself: the lake does not answer"),
+        }
         Ok(())
     }
 
@@ -213,7 +260,13 @@ impl Ingest {
         }
         if let Ok((mut committer, result)) = (&mut self.committer).await {
             result?;
-            committer.commit_tables(true).await?;
+            match committer.commit_tables(true).await {
+                Err(error) if error.kind() != ErrorKind::Fenced => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "stopped without a last commit; what is not in the lake is in the journal");
+                }
+                committed => committed?,
+            }
         }
         // The next start has the less to replay.
         Ok(journal.truncate(self.tail.safe_through())?)
@@ -326,6 +379,7 @@ async fn replay(
     journal: &Journal,
     through: &BTreeMap<String, Position>,
     blocks: mpsc::Sender<Synced>,
+    metrics: Arc<Metrics>,
 ) -> Result<u64, Error> {
     let beyond = through.values().min().copied().unwrap_or(0);
     let replay = journal.replay(beyond);
@@ -334,6 +388,7 @@ async fn replay(
         for block in replay {
             let block = block?;
             records += block.batch.len() as u64;
+            metrics.handed_over_again();
             if blocks.blocking_send(block).is_err() {
                 return Err(zeugma_journal::Error::Closed);
             }
@@ -346,8 +401,25 @@ async fn replay(
 /// Ends with the journal, for a last truncation.
 type GroupThread = JoinHandle<Result<Journal, zeugma_journal::Error>>;
 
-fn start_group(journal: Journal, blocks: mpsc::Sender<Synced>) -> Result<(Group, GroupThread), Error> {
-    Group::start(journal, move |block| blocks.blocking_send(block).is_ok())
+fn start_group(
+    journal: Journal,
+    blocks: mpsc::Sender<Synced>,
+    metrics: Arc<Metrics>,
+    fail: watch::Sender<Option<String>>,
+) -> Result<(Group, GroupThread), Error> {
+    let counted = metrics.clone();
+    let out = move |block: Synced| {
+        counted.handed_over(block.last());
+        blocks.blocking_send(block).is_ok()
+    };
+    let watch = move |step: Step<'_>| {
+        metrics.journal_step(&step);
+        if let Step::Failed(error) = step {
+            tracing::error!(error = error as &dyn std::error::Error, "the journal ended");
+            fail.send_replace(Some(format!("the journal ended: {error}")));
+        }
+    };
+    Group::start_watched(journal, out, watch)
         .map_err(|source| Error::Start { what: "the journal's thread", source })
 }
 
@@ -357,7 +429,9 @@ async fn reporting(
     step: &'static str,
     run: impl Future<Output = Result<(), LakeError>>,
 ) -> Result<(), LakeError> {
-    let result = run.await;
+    // A step that panics is a mistake of ours; the writer must end by it, not stand still.
+    let result = AssertUnwindSafe(run).catch_unwind().await;
+    let result = result.unwrap_or_else(|_| Err(LakeError::Internal(format!("{step} panicked"))));
     if let Err(error) = &result {
         tracing::error!(error = error as &dyn std::error::Error, "{step} ended");
         fail.send_replace(Some(format!("{step} ended: {error}")));

@@ -122,6 +122,7 @@ impl Tail {
             undecided: None,
         });
         tail.columns = columns.clone();
+        self.shared.metrics.table(table);
     }
 
     /// Adds accepted rows with their positions, which never fall.
@@ -140,6 +141,7 @@ impl Tail {
         self.shared.metrics.tail_rows.get_or_create(&of(table)).inc_by(rows.num_rows() as i64);
         tail.batches.push(TailBatch { rows, positions: positions.into() });
         tail.join_small()?;
+        self.shared.metrics.tail_bytes.get_or_create(&of(table)).set(tail.bytes as i64);
         if tail.bytes >= COMMIT_BYTES {
             self.shared.full.notify_one();
         }
@@ -188,6 +190,7 @@ impl Tail {
             tail.release(through);
             let released = before - tail.rows();
             self.shared.metrics.tail_rows.get_or_create(&of(table)).dec_by(released as i64);
+            self.shared.metrics.tail_bytes.get_or_create(&of(table)).set(tail.bytes as i64);
         }
         self.shared.released.notify_waiters();
     }

@@ -26,7 +26,7 @@ pub mod segment;
 use std::path::PathBuf;
 
 pub use block::{Batch, Synced};
-pub use group::Group;
+pub use group::{Group, Step};
 pub use log::{Journal, Recovery};
 pub use record::{Payload, Record};
 

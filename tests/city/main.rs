@@ -7,6 +7,7 @@ mod commands;
 mod golden;
 mod invariants;
 mod journeys;
+mod operators;
 mod real_data;
 mod sql_files;
 mod with_peers;

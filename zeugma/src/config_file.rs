@@ -20,7 +20,9 @@ pub fn with_defaults(command: Command, args: &[OsString]) -> Result<Command, Usa
     let mut values = BTreeMap::new();
     for (key, value) in table {
         let flag = key.replace('_', "-");
-        let known = command.get_subcommands().any(|command| has_flag(command, &flag));
+        // Flags of all commands stand at the root.
+        let known = has_flag(&command, &flag)
+            || command.get_subcommands().any(|command| has_flag(command, &flag));
         if !known {
             return Err(fail(format!("there is no flag `{key}`")));
         }
@@ -30,6 +32,7 @@ pub fn with_defaults(command: Command, args: &[OsString]) -> Result<Command, Usa
         );
     }
     let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let command = with_values(command, &values);
     Ok(names.into_iter().fold(command, |command, name| {
         command.mut_subcommand(name, |subcommand| with_values(subcommand, &values))
     }))

@@ -3,6 +3,7 @@
 //! - [`cli`] - the commands and their flags
 //! - [`config_file`] - `--config FILE.toml`: the same flags, from a file
 //! - [`server`] - ingest and query, together or apart, on their ports
+//! - [`notify`] - what systemd is told
 //! - [`demo`] - a server on a temporary folder, and a simulated country
 //! - [`simulate`] - virtual devices that run the firmware
 //! - [`replay`] - real files through MQTT
@@ -11,6 +12,7 @@
 pub mod cli;
 pub mod config_file;
 pub mod demo;
+pub mod notify;
 pub mod replay;
 pub mod server;
 pub mod simulate;
