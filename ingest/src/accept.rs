@@ -286,7 +286,11 @@ impl Acceptor {
             Ok(verdicts) => verdicts,
             Err((mut undecided, error)) => {
                 let readings = undecided.len();
-                tracing::warn!(error = &error as &dyn std::error::Error, readings, "late readings wait for the lake");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    readings,
+                    "late readings wait for the lake"
+                );
                 undecided.append(&mut self.waiting);
                 self.waiting = undecided;
                 return Ok(Some(self.look_up(RETRY)));

@@ -68,7 +68,10 @@ impl Committer {
             match result {
                 Ok(()) => {
                     if failed_in_a_row > 0 {
-                        tracing::info!(attempts = failed_in_a_row, "the lake is back: what waited is committed");
+                        tracing::info!(
+                            attempts = failed_in_a_row,
+                            "the lake is back: what waited is committed"
+                        );
                     }
                     failed_in_a_row = 0;
                 }
@@ -76,7 +79,11 @@ impl Committer {
                 Err(error) => {
                     failed_in_a_row += 1;
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, attempts = failed_in_a_row, "a commit failed and will be tried again");
+                    tracing::warn!(
+                        error,
+                        attempts = failed_in_a_row,
+                        "a commit failed and will be tried again"
+                    );
                     next = next.min(Instant::now() + RETRY);
                 }
             }

@@ -102,7 +102,8 @@ impl CredibleClock {
         }
         self.turn(now_us);
         let tenants = &mut self.this.tenants;
-        let tenant = if tenants.contains_key(tenant) || tenants.len() < TENANTS_MAX { tenant } else { OTHERS };
+        let tenant =
+            if tenants.contains_key(tenant) || tenants.len() < TENANTS_MAX { tenant } else { OTHERS };
         // Looked up first, so that a known tenant costs no allocation.
         if !tenants.contains_key(tenant) {
             tenants.insert(tenant.to_owned(), Readings::default());
@@ -135,7 +136,8 @@ impl CredibleClock {
         if self.trusted {
             return None;
         }
-        let was_set = self.looked_us.is_some_and(|looked_us| now_us.saturating_sub(looked_us).abs() >= SET_US);
+        let was_set =
+            self.looked_us.is_some_and(|looked_us| now_us.saturating_sub(looked_us).abs() >= SET_US);
         self.looked_us = Some(now_us);
         if was_set {
             self.forget();

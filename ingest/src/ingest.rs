@@ -5,12 +5,12 @@ use std::{
     thread::JoinHandle, time::Duration,
 };
 
+use futures::FutureExt;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle as Task,
 };
 use tokio_util::sync::CancellationToken;
-use futures::FutureExt;
 use zeugma_journal::{Group, Journal, Step, Synced};
 use zeugma_lake::{Error as LakeError, ErrorKind, Lake, Lease, Position, Snapshot, Table};
 use zeugma_schemas::{
@@ -235,7 +235,9 @@ impl Ingest {
         }
         match tokio::time::timeout(RELEASE_MAX, self.lease.release()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the lake's lease runs out by itself: it was not given back"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the lake's lease runs out by itself: it was not given back")
+            }
             Err(_) => tracing::warn!("the lake's lease runs out by itself: the lake does not answer"),
         }
         Ok(())
@@ -263,7 +265,10 @@ impl Ingest {
             match committer.commit_tables(true).await {
                 Err(error) if error.kind() != ErrorKind::Fenced => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "stopped without a last commit; what is not in the lake is in the journal");
+                    tracing::warn!(
+                        error,
+                        "stopped without a last commit; what is not in the lake is in the journal"
+                    );
                 }
                 committed => committed?,
             }

@@ -177,7 +177,10 @@ impl Metrics {
             Step::Refused(error) => {
                 self.progress.journal.waits(true);
                 self.disk_refuses.set(1);
-                self.trouble("disk", Some(format!("the disk takes nothing, so nothing is acknowledged: {}", why(error))));
+                self.trouble(
+                    "disk",
+                    Some(format!("the disk takes nothing, so nothing is acknowledged: {}", why(error))),
+                );
             }
             Step::Synced => {
                 let took_us = (self.clock)().saturating_sub(self.sync_begun_us.load(Ordering::Relaxed));

@@ -34,8 +34,8 @@ impl Place {
     fn up(&self, more: &[&str], change: impl FnOnce(&mut std::process::Command)) -> Program {
         let (data, mqtt, http) = (self.data(), self.mqtt.to_string(), self.http.to_string());
         let args = ["up", "--data", &data, "--mqtt", &mqtt, "--http", &http];
-        let log = std::fs::OpenOptions::new().create(true).append(true);
-        let log = { log }.open(self.folder.path().join("log")).unwrap();
+        let log = self.folder.path().join("log");
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         Program::start_with(&[&args, more].concat(), self.http, |command| {
             command.stderr(log);
             change(command);

@@ -21,8 +21,8 @@ pub fn with_defaults(command: Command, args: &[OsString]) -> Result<Command, Usa
     for (key, value) in table {
         let flag = key.replace('_', "-");
         // Flags of all commands stand at the root.
-        let known = has_flag(&command, &flag)
-            || command.get_subcommands().any(|command| has_flag(command, &flag));
+        let known =
+            has_flag(&command, &flag) || command.get_subcommands().any(|command| has_flag(command, &flag));
         if !known {
             return Err(fail(format!("there is no flag `{key}`")));
         }

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use zeugma::{
     Usage,
     cli::{self, LogFormat},
+    log_json::Json,
 };
 
 /// Wrong use (sysexits.h, EX_USAGE).
@@ -63,7 +64,7 @@ fn start_logs(format: LogFormat) {
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     match format {
         LogFormat::Text => logs.with_ansi(ansi).with_target(false).init(),
-        LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+        LogFormat::Json => logs.event_format(Json).init(),
     }
 }
 

@@ -73,7 +73,11 @@ impl Notify {
             before = Some(now);
             match stuck {
                 Some(stuck) => {
-                    tracing::error!(stuck, seconds = every.as_secs_f64(), "the watchdog is not told that we work");
+                    tracing::error!(
+                        stuck,
+                        seconds = every.as_secs_f64(),
+                        "the watchdog is not told that we work"
+                    );
                     self.tell(&format!("STATUS=stuck: {stuck}"));
                 }
                 None => self.tell(&format!("WATCHDOG=1\nSTATUS={}", status(writer))),

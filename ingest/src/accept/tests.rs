@@ -4,6 +4,7 @@ use zeugma_journal::Batch;
 use zeugma_lake::{Lake, Lease, seam::Tail as _};
 
 use super::*;
+use crate::metrics::of;
 
 const NOW_US: i64 = 1_790_000_000_000_000;
 const SOURCE: &str = "source-a";

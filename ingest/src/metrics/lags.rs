@@ -105,7 +105,15 @@ impl Lags {
     }
 
     /// Rows of a tenant became visible; the oldest was acknowledged at `since_us`.
-    pub fn visible(&mut self, table: &str, tenant: &str, rows: u64, through: Position, since_us: i64, now_us: i64) {
+    pub fn visible(
+        &mut self,
+        table: &str,
+        tenant: &str,
+        rows: u64,
+        through: Position,
+        since_us: i64,
+        now_us: i64,
+    ) {
         let name = self.name(tenant);
         let known = self.tenants.entry(name.clone()).or_default();
         known.visible += rows;

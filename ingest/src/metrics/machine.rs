@@ -30,7 +30,8 @@ impl Collector for Folder {
             gauge(&mut encoder, "journal", help, Some(Unit::Bytes), bytes)?;
         }
         if let Ok(disk) = rustix::fs::statvfs(path) {
-            let help = "bytes free where the journal lies; at zero nothing is acknowledged until there is room";
+            let help =
+                "bytes free where the journal lies; at zero nothing is acknowledged until there is room";
             gauge(&mut encoder, "data_free", help, Some(Unit::Bytes), disk.f_bavail * disk.f_frsize)?;
         }
         Ok(())

@@ -17,12 +17,7 @@ use prometheus_client::{
 };
 use zeugma_schemas::dead_letter::Reason;
 
-use super::{
-    Metrics, because,
-    lags::Lags,
-    machine::{Folder, Process},
-    seconds,
-};
+use super::{Metrics, because, lags::Lags, machine::Process, seconds};
 use crate::{Clock, credible_clock::CredibleClock};
 
 /// A sync of a good disk takes a fifth of a millisecond, one of a bad day seconds.
@@ -101,13 +96,15 @@ impl Metrics {
         to.register("connections", help, self.connections.clone());
         let help = "1 while the broker of --broker is away; what it keeps comes when it is back";
         to.register("broker_away", help, self.broker_away.clone());
-        let help = "1 while the clock of this machine is not credible and nothing is acknowledged: set the clock";
+        let help =
+            "1 while the clock of this machine is not credible and nothing is acknowledged: set the clock";
         to.register("clock_doubted", help, self.clock_doubted.clone());
         let help = "payloads taken from the network; one holds one reading or many";
         to.register("received", help, self.received.clone());
         let help = "bytes of the payloads taken; the journal grows by them and 60 bytes each";
         to.register_with_unit("received", help, Unit::Bytes, self.received_bytes.clone());
-        let help = "payloads refused before the journal, for their topic, their size or the rights of a session";
+        let help =
+            "payloads refused before the journal, for their topic, their size or the rights of a session";
         to.register("refused", help, self.refused.clone());
         let help = "payloads whose senders were told that they are on disk; falls behind received when the disk is slow";
         to.register("acknowledged", help, self.acknowledged.clone());
@@ -178,7 +175,8 @@ impl Collector for Tenants {
         };
         let help = "age of the oldest reading that waits for the lake to be decided";
         let age = undecided_since_us.map_or(0, |since_us| now_us.saturating_sub(since_us));
-        let undecided = encoder.encode_descriptor("undecided", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        let undecided =
+            encoder.encode_descriptor("undecided", help, Some(&Unit::Seconds), MetricType::Gauge)?;
         ConstGauge::new(seconds(age)).encode(undecided)?;
 
         let help = "rows of a tenant that became visible; the label (others) holds tenants beyond 1,000";
@@ -195,7 +193,8 @@ impl Collector for Tenants {
             let label = [("tenant", lag.tenant.as_ref())];
             ConstGauge::new(seconds(lag.visible_lag_us)).encode(family.encode_family(&label)?)?;
         }
-        let help = "age of the oldest reading that is not in the lake; at most the commit interval, as it should be";
+        let help =
+            "age of the oldest reading that is not in the lake; at most the commit interval, as it should be";
         let mut family =
             encoder.encode_descriptor("tenant_uncommitted", help, seconds_of, MetricType::Gauge)?;
         for lag in &tenants {

@@ -19,7 +19,8 @@ fn batch(arrivals_us: &[i64]) -> Batch {
 
 fn submit(group: &Group, arrivals_us: &[i64], tell: &Sender<bool>) {
     let tell = tell.clone();
-    group.submit(batch(arrivals_us), Box::new(move |result| drop(tell.send(result.is_ok()))));
+    let told = Box::new(move |result: Result<Position, Error>| tell.send(result.is_ok()).unwrap_or(()));
+    group.submit(batch(arrivals_us), told);
 }
 
 fn arrivals(blocks: &Receiver<Synced>) -> Vec<i64> {
@@ -69,7 +70,7 @@ fn every_step_is_heard_in_its_order() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(folder.path()).unwrap();
     let (hear, heard) = channel();
-    let watch = move |step: Step<'_>| drop(hear.send(format!("{step:?}")));
+    let watch = move |step: Step<'_>| hear.send(format!("{step:?}")).unwrap_or(());
     let (group, thread) = Group::start_watched(journal, |_| false, watch).unwrap();
     assert!(group.append(batch(&[1, 2])).is_ok());
     thread.join().unwrap().unwrap_err();

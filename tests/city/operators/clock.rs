@@ -29,7 +29,9 @@ fn now_us() -> i64 {
 /// A publish that is not acknowledged for a moment.
 async fn unacknowledged(mut device: Device, topic: &str, payload: String) -> tokio::task::JoinHandle<()> {
     let topic = topic.to_owned();
-    let waiting = tokio::spawn(async move { drop(device.publish(&topic, payload).await.unwrap()) });
+    let waiting = tokio::spawn(async move {
+        device.publish(&topic, payload).await.unwrap();
+    });
     tokio::time::sleep(A_MOMENT).await;
     assert!(!waiting.is_finished(), "it was acknowledged by a clock that is not credible");
     waiting
@@ -56,7 +58,8 @@ async fn nothing_is_acknowledged_by_a_clock_from_before_the_build() {
     waiting.await.unwrap();
     // It came by a wrong clock; its arrival is that of the right one, so it is no dead letter.
     city.until("SELECT count(*) FROM parking", 1).await;
-    let late = "SELECT count(*) FROM parking WHERE received_at >= time AND received_at < time + INTERVAL '1 minute'";
+    let late =
+        "SELECT count(*) FROM parking WHERE received_at >= time AND received_at < time + INTERVAL '1 minute'";
     assert_eq!(city.value(late).await, 1);
     assert_eq!(city.dead_letters().await, []);
     assert_eq!(city.get("/readyz").await.0, 200);

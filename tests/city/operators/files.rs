@@ -68,7 +68,10 @@ async fn dashboard_draws_only_what_is_shown_and_leaves_nothing_out() {
     assert_eq!(shown.difference(&drawn).collect::<Vec<_>>(), Vec::<&String>::new(), "nobody sees these");
     let mut sources = Vec::new();
     texts(&dashboard, &["uid"], &mut sources);
-    assert!(sources.iter().all(|uid| ["${datasource}", "zeugma"].contains(uid)), "a source of somebody's own");
+    assert!(
+        sources.iter().all(|uid| ["${datasource}", "zeugma"].contains(uid)),
+        "a source of somebody's own"
+    );
 }
 
 /// One rule of the alert file.
@@ -98,7 +101,8 @@ fn rules() -> Vec<Rule> {
             (6, true, "alert") => rules.push(Rule { fields: vec![("alert".into(), value.into())] }),
             (8, false, "expr" | "for" | "labels" | "annotations") | (10, false, _) => {
                 let quoted = value.len() > 1 && value.starts_with('"') && value.ends_with('"');
-                let plain = !value.contains(": ") && !value.contains(" #") && !value.starts_with(['{', '[', '"']);
+                let plain =
+                    !value.contains(": ") && !value.contains(" #") && !value.starts_with(['{', '[', '"']);
                 assert!(quoted || plain, "it must be quoted: {line}");
                 rules.last_mut().expect(line).fields.push((key.into(), value.into()));
             }
@@ -122,7 +126,10 @@ async fn alarms_watch_what_is_shown_and_say_what_to_do() {
         assert!(!rule.field("summary").is_empty() && !rule.field("description").is_empty(), "{name}");
         let expected = format!("docs/operate/README.md#{}", name.to_lowercase());
         assert_eq!(rule.field("runbook"), expected);
-        assert!(PAGE.lines().any(|line| line == format!("### {name}")), "{name} is not on the operator's page");
+        assert!(
+            PAGE.lines().any(|line| line == format!("### {name}")),
+            "{name} is not on the operator's page"
+        );
     }
     let sections = PAGE.lines().filter_map(|line| line.strip_prefix("### Zeugma")).count();
     assert_eq!(sections, rules.len(), "the page speaks of alarms that there are not");

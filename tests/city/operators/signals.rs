@@ -107,7 +107,8 @@ async fn lake_that_goes_away_is_told_of_and_does_not_spoil_a_stop() {
     device.publish(BUS, bus_at(2)).await.unwrap();
     until("no failed commit is told of", || log("a commit failed") > 0).await;
     let failures = place.get("/metrics").await;
-    let failures = failures.lines().find(|line| line.starts_with("zeugma_commit_failures_total{domain=\"fleet\"}"));
+    let failures =
+        failures.lines().find(|line| line.starts_with("zeugma_commit_failures_total{domain=\"fleet\"}"));
     assert!(failures.is_some_and(|line| !line.ends_with(" 0")), "{failures:?}");
     put_back();
     until("the lake's return is not told of", || log("the lake is back") > 0).await;
@@ -132,7 +133,8 @@ async fn json_logs_are_one_object_a_line_with_fields() {
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect();
     let line = |message: &str| {
-        let found = lines.iter().find(|line| line["message"].as_str().is_some_and(|m| m.starts_with(message)));
+        let found =
+            lines.iter().find(|line| line["message"].as_str().is_some_and(|m| m.starts_with(message)));
         found.unwrap_or_else(|| panic!("no line `{message}`: {log}"))
     };
     assert_eq!(line("started")["mqtt"], place.mqtt.to_string());
