@@ -24,7 +24,7 @@ use zeugma_schemas::{
 };
 
 use crate::{
-    metrics::{Metrics, because, of},
+    metrics::{Metrics, Tally, because, lags::NOBODY},
     tail::Tail,
     watermarks::Watermarks,
 };
@@ -55,6 +55,7 @@ pub struct Acceptor {
     known: watch::Receiver<Known>,
     tail: Tail,
     metrics: Arc<Metrics>,
+    tally: Tally,
     watermarks: Watermarks,
     accepted_through: Position,
     /// Late readings that no look-up has taken up yet, in journal order.
@@ -92,6 +93,7 @@ impl Acceptor {
             known,
             tail,
             metrics,
+            tally: Tally::default(),
             watermarks,
             accepted_through: 0,
             waiting: Vec::new(),
@@ -112,6 +114,7 @@ impl Acceptor {
             if lookup.is_none() && !self.waiting.is_empty() {
                 lookup = Some(self.look_up(Duration::ZERO));
             }
+            self.metrics.progress.acceptance.waits(self.waiting.len() >= UNDECIDED_MAX);
             tokio::select! {
                 verdicts = async { lookup.as_mut().expect("guarded").await }, if lookup.is_some() => {
                     let decided = self.take_verdicts(verdicts)?;
@@ -119,7 +122,9 @@ impl Acceptor {
                 }
                 block = blocks.recv(), if open && self.waiting.len() < UNDECIDED_MAX => match block {
                     Some(block) => {
+                        self.metrics.progress.acceptance.waits(true);
                         self.tail.room().await;
+                        self.metrics.progress.acceptance.waits(false);
                         self.accept(&block)?;
                     }
                     None => open = false,
@@ -141,6 +146,7 @@ impl Acceptor {
         self.accepted_through = self.accepted_through.max(block.last());
         self.put(gathered)?;
         self.tell_decided();
+        self.metrics.accepted_block(block.last(), &mut self.tally);
         Ok(())
     }
 
@@ -177,9 +183,16 @@ impl Acceptor {
             return self.reject(into, letter.whole(Reason::UnknownDomain, detail, payload));
         };
         for reading in readings(domain, payload, record.received_at_us) {
+            self.tally.of(topic.domain, topic.tenant).heard += 1;
             match reading {
                 Ok(reading) => self.accept_reading(domain, topic, position, record, &reading, into),
-                Err(rejected) => self.reject(into, letter.of(rejected)),
+                Err(rejected) => {
+                    if rejected.is_ahead() {
+                        self.tally.of(topic.domain, topic.tenant).ahead += 1;
+                        self.metrics.ahead(topic.tenant, topic.device);
+                    }
+                    self.reject(into, letter.of(rejected));
+                }
             }
         }
     }
@@ -193,16 +206,12 @@ impl Acceptor {
         reading: &Reading<'_>,
         into: &mut Gathered,
     ) {
-        let label = of(topic.domain);
-        if !reading.timed {
-            self.metrics.untimed.get_or_create(&label).inc();
-        }
-        if matches!(&reading.content, Content::Json { extra: Some(_), .. }) {
-            self.metrics.extra.get_or_create(&label).inc();
-        }
+        let counts = self.tally.of(topic.domain, topic.tenant);
+        counts.untimed += u64::from(!reading.timed);
+        counts.extra += u64::from(matches!(&reading.content, Content::Json { extra: Some(_), .. }));
         let watermark = self.watermarks.of(topic.domain, topic.tenant, topic.device);
         if watermark.is_some_and(|watermark| reading.time_us <= watermark) {
-            self.metrics.late.get_or_create(&label).inc();
+            counts.wait(record.received_at_us);
             self.metrics.undecided.inc();
             self.waiting.push(Late::new(domain, topic, position, record, reading));
             return;
@@ -215,17 +224,21 @@ impl Acceptor {
         let origin =
             Origin { tenant: topic.tenant, device: topic.device, received_at_us: record.received_at_us };
         into.row(domain, origin, reading, position);
-        self.metrics.accepted.get_or_create(&label).inc();
+        let counts = self.tally.of(topic.domain, topic.tenant);
+        counts.accepted += 1;
+        counts.row(position, record.received_at_us);
     }
 
     fn is_committed(&self, table: &str, position: Position) -> bool {
         self.committed_through.get(table).is_some_and(|through| position <= *through)
     }
 
-    fn reject(&self, into: &mut Gathered, letter: DeadLetter) {
+    fn reject(&mut self, into: &mut Gathered, letter: DeadLetter) {
         // A dead letter's identity is its position.
         if !self.is_committed(dead_letter::TABLE, letter.position as Position) {
             self.metrics.rejected.get_or_create(&because(letter.reason)).inc();
+            let counts = self.tally.of(dead_letter::TABLE, letter.tenant.as_deref().unwrap_or(NOBODY));
+            counts.row(letter.position as Position, letter.received_at_us);
             into.letters.push(letter);
         }
     }
@@ -263,6 +276,7 @@ impl Acceptor {
         for late in &waiting {
             late::lower(&mut self.deciding, late.domain.name(), late.position);
         }
+        self.metrics.lookup_begins();
         let (tail, tables) = (self.tail.clone(), self.known.borrow().tables.clone());
         Box::pin(async move {
             tokio::time::sleep(after).await;
@@ -275,7 +289,12 @@ impl Acceptor {
         let verdicts = match verdicts {
             Ok(verdicts) => verdicts,
             Err(Undecided { mut readings, error }) => {
-                tracing::warn!(%error, readings = readings.len(), "late readings wait: the lake does not answer");
+                let count = readings.len();
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    readings = count,
+                    "late readings wait for the lake"
+                );
                 readings.append(&mut self.waiting);
                 self.waiting = readings;
                 return Ok(false);
@@ -290,20 +309,23 @@ impl Acceptor {
             if self.is_committed(late.domain.name(), late.position) {
                 continue;
             }
-            self.metrics.accepted.get_or_create(&of(late.domain.name())).inc();
+            let counts = self.tally.of(late.domain.name(), late.origin().tenant);
+            counts.accepted += 1;
+            counts.row(late.position, late.origin().received_at_us);
             gathered.row(&late.domain, late.origin(), &late.reading(), late.position);
         }
         for late in verdicts.repeats {
             if self.is_committed(late.domain.name(), late.position) {
                 continue;
             }
-            self.metrics.repeated.get_or_create(&of(late.domain.name())).inc();
+            self.tally.of(late.domain.name(), late.origin().tenant).repeated += 1;
         }
         for late in verdicts.conflicts {
             self.reject(&mut gathered, late.conflict(&self.source));
         }
         self.put(gathered)?;
         self.tell_decided();
+        self.metrics.decided(&mut self.tally);
         Ok(true)
     }
 }

@@ -2,22 +2,25 @@
 
 use std::{
     net::TcpListener,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
     time::Duration,
 };
 
+use futures::FutureExt;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle as Task,
 };
 use tokio_util::sync::CancellationToken;
-use zeugma_journal::{Group, Journal, Synced};
+use zeugma_journal::{Group, Journal, Step, Synced};
 use zeugma_lake::{Error as LakeError, ErrorKind, Lake, Lease, Shelf};
 
 use crate::{
     Clock, Error, Metrics,
+    clock_keeper::ClockKeeper,
     committer::Committer,
     door::Door,
     maintenance::{keep_lease, watch_schemas},
@@ -49,6 +52,8 @@ pub struct Config {
     pub broker: Option<subscriber::Config>,
     /// How long rows may wait for a commit.
     pub commit_interval: Duration,
+    /// The operator says that this machine's clock is right, whatever devices say.
+    pub trust_clock: bool,
 }
 
 /// A running writer.
@@ -69,6 +74,26 @@ pub struct Ingest {
     failed: watch::Receiver<Option<String>>,
 }
 
+/// How a writer fares, for whoever does not own it.
+#[derive(Debug, Clone)]
+pub struct Status {
+    metrics: Arc<Metrics>,
+    failed: watch::Receiver<Option<String>>,
+}
+
+impl Status {
+    /// What keeps the writer from doing its work; empty when it does it.
+    pub fn troubles(&self) -> Vec<String> {
+        let away = (self.metrics.broker_away.get() > 0).then(|| "the broker is not connected".to_owned());
+        away.into_iter().chain(self.metrics.troubles()).chain(self.failed.borrow().clone()).collect()
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
 impl Ingest {
     /// Starts the writer. When it answers, what the journal held has been handed to acceptance, and the
     /// door is open.
@@ -81,7 +106,7 @@ impl Ingest {
         listener: Option<TcpListener>,
         clock: Clock,
     ) -> Result<Ingest, Error> {
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::new(clock.clone()));
         let mut schema_files = config.schemas.as_deref().map(SchemaFiles::new);
         let journal = open_journal(&config.data).await?;
         let opened = Opened::open(journal, &config.data, &lake, schema_files.as_mut(), &clock).await?;
@@ -91,10 +116,11 @@ impl Ingest {
         let (fail, failed) = watch::channel(None);
         let stop = CancellationToken::new();
         let acceptor = tokio::spawn(reporting(fail.clone(), "acceptance", acceptor.run(blocks)));
-        let replayed = replay(opened.replay(), blocks_sender.clone()).await?;
+        metrics.watch_folder(&config.data.join("journal"));
+        let replayed = replay(opened.replay(), blocks_sender.clone(), metrics.clone()).await?;
         let Opened { journal, source, lease, .. } = opened;
         tracing::info!(source, records = replayed, "journal open");
-        let (journal, journal_thread) = start_group(journal, blocks_sender)?;
+        let (journal, journal_thread) = start_group(journal, blocks_sender, metrics.clone(), fail.clone())?;
         let committer = Committer {
             tail: tail.clone(),
             known: known.subscribe(),
@@ -110,6 +136,19 @@ impl Ingest {
         };
         let committer = tokio::spawn(run_committer(committer, stop.clone(), fail.clone()));
         let mut keepers = vec![tokio::spawn(keep_lease(lease.clone(), clock.clone(), fail.clone()))];
+        if config.trust_clock {
+            metrics.credible().trust();
+        }
+        let mut keeper = ClockKeeper {
+            clock: clock.clone(),
+            journal: journal.clone(),
+            metrics: metrics.clone(),
+            known: known.subscribe(),
+            holds: false,
+        };
+        // Before the doors open, so that nothing is acknowledged by a wrong clock.
+        keeper.look();
+        keepers.push(tokio::spawn(keeper.run()));
         if let Some(files) = schema_files {
             let watch = watch_schemas(files, lake, lease.clone(), tail.clone(), known);
             keepers.push(tokio::spawn(watch));
@@ -157,11 +196,9 @@ impl Ingest {
         self.door.as_ref().map(Door::addr)
     }
 
-    /// What keeps the writer from doing its work; empty when it does it.
-    pub fn troubles(&self) -> Vec<String> {
-        let away = self.subscriber.as_ref().filter(|subscriber| !subscriber.connected());
-        let away = away.map(|_| "the broker is not connected".to_owned());
-        away.into_iter().chain(self.failed.borrow().clone()).collect()
+    /// How it fares, for whoever does not own it.
+    pub fn status(&self) -> Status {
+        Status { metrics: self.metrics.clone(), failed: self.failed.clone() }
     }
 
     /// Waits until the writer can do its work no more, and says why.
@@ -176,6 +213,7 @@ impl Ingest {
     /// Takes nothing more, acknowledges what was taken, commits what it can; ends within ten seconds. What
     /// is not committed stays in the journal.
     pub async fn stop(mut self) -> Result<(), Error> {
+        self.metrics.trouble("stop", Some("stopping".to_owned()));
         let stopped = tokio::time::timeout(STOP_MAX, self.drain()).await;
         self.keepers.iter().for_each(Task::abort);
         self.acceptor.abort();
@@ -212,9 +250,13 @@ impl Ingest {
             result?;
             match committer.commit_now().await {
                 Err(error) if error.kind() != ErrorKind::Fenced => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the last commit failed");
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(
+                        error,
+                        "stopped without a last commit; what is not in the lake is in the journal"
+                    );
                 }
-                result => result?,
+                committed => committed?,
             }
         }
         // The next start has the less to replay.
@@ -239,12 +281,14 @@ async fn open_journal(data: &Path) -> Result<Journal, Error> {
 async fn replay(
     synced: impl Iterator<Item = Result<Synced, zeugma_journal::Error>> + Send + 'static,
     blocks: mpsc::Sender<Synced>,
+    metrics: Arc<Metrics>,
 ) -> Result<u64, Error> {
     let replayed = tokio::task::spawn_blocking(move || {
         let mut records = 0;
         for block in synced {
             let block = block?;
             records += block.batch.len() as u64;
+            metrics.handed_over_again();
             if blocks.blocking_send(block).is_err() {
                 return Err(zeugma_journal::Error::Closed);
             }
@@ -257,8 +301,25 @@ async fn replay(
 /// Ends with the journal, for a last truncation.
 type GroupThread = JoinHandle<Result<Journal, zeugma_journal::Error>>;
 
-fn start_group(journal: Journal, blocks: mpsc::Sender<Synced>) -> Result<(Group, GroupThread), Error> {
-    Group::start(journal, move |block| blocks.blocking_send(block).is_ok())
+fn start_group(
+    journal: Journal,
+    blocks: mpsc::Sender<Synced>,
+    metrics: Arc<Metrics>,
+    fail: watch::Sender<Option<String>>,
+) -> Result<(Group, GroupThread), Error> {
+    let counted = metrics.clone();
+    let out = move |block: Synced| {
+        counted.handed_over(block.last());
+        blocks.blocking_send(block).is_ok()
+    };
+    let watch = move |step: Step<'_>| {
+        metrics.journal_step(&step);
+        if let Step::Failed(error) = step {
+            tracing::error!(error = error as &dyn std::error::Error, "the journal ended");
+            fail.send_replace(Some(format!("the journal ended: {error}")));
+        }
+    };
+    Group::start_watched(journal, out, watch)
         .map_err(|source| Error::Start { what: "the journal's thread", source })
 }
 
@@ -268,7 +329,9 @@ async fn reporting(
     step: &'static str,
     run: impl Future<Output = Result<(), LakeError>>,
 ) -> Result<(), LakeError> {
-    let result = run.await;
+    // A step that panics is a mistake of ours; the writer must end by it, not stand still.
+    let result = AssertUnwindSafe(run).catch_unwind().await;
+    let result = result.unwrap_or_else(|_| Err(LakeError::Internal(format!("{step} panicked"))));
     if let Err(error) = &result {
         tracing::error!(error = error as &dyn std::error::Error, "{step} ended");
         fail.send_replace(Some(format!("{step} ended: {error}")));

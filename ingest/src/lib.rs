@@ -15,15 +15,20 @@
 //! 6. committed - [`committer`] seals it into a file and makes that part of the lake
 //! 7. only in the lake - tail and journal forget it
 //!
-//! Beside them: [`start`] (journal and lake made to fit), [`source`] (whose positions these are), [`schema_files`] (domains that come while we
-//! run), [`maintenance`] (keeps the lease, takes schemas up), [`ingest`] (starts and stops all of it), [`metrics`].
+//! Beside them: [`start`] (journal and lake made to fit), [`source`] (whose positions these are),
+//! [`schema_files`] (domains that come while we run), [`maintenance`] (keeps the lease, takes schemas up),
+//! [`credible_clock`] (whether ours can be believed), [`ingest`] (starts and stops all of it), [`metrics`]
+//! and [`progress`] (what operators see).
 
 pub mod accept;
+mod clock_keeper;
 pub mod committer;
+pub mod credible_clock;
 pub mod door;
 pub mod ingest;
 mod maintenance;
 pub mod metrics;
+pub mod progress;
 pub mod schema_files;
 pub mod source;
 pub mod start;
@@ -33,7 +38,7 @@ pub mod watermarks;
 
 use std::{path::PathBuf, sync::Arc};
 
-pub use ingest::{Config, Ingest};
+pub use ingest::{Config, Ingest, Status};
 pub use metrics::Metrics;
 
 /// The time, microseconds since 1970; tests and simulations bring their own.

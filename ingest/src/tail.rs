@@ -153,6 +153,7 @@ impl Tail {
             undecided: None,
         });
         tail.columns = columns.clone();
+        self.shared.metrics.table(table);
     }
 
     /// Adds accepted rows with their positions, which never fall.
@@ -171,6 +172,7 @@ impl Tail {
         self.shared.metrics.tail_rows.get_or_create(&of(table)).inc_by(rows.num_rows() as i64);
         tail.batches.push(TailBatch { rows, positions: positions.into() });
         tail.join_small()?;
+        self.shared.metrics.tail_bytes.get_or_create(&of(table)).set(tail.bytes as i64);
         if tail.bytes >= SEAL_BYTES {
             self.shared.full.notify_one();
         }
@@ -232,6 +234,7 @@ impl Tail {
             None => drop(tail.batches.splice(0..0, taken)),
         }
         tail.count_bytes();
+        self.shared.metrics.tail_bytes.get_or_create(&of(table)).set(tail.bytes as i64);
         drop(state);
         self.shared.released.notify_waiters();
     }
@@ -266,6 +269,7 @@ impl Tail {
             tail.release(through);
             let released = before - tail.rows();
             self.shared.metrics.tail_rows.get_or_create(&of(table)).dec_by(released as i64);
+            self.shared.metrics.tail_bytes.get_or_create(&of(table)).set(tail.bytes as i64);
         }
         self.shared.released.notify_waiters();
     }

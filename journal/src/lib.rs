@@ -31,7 +31,7 @@ use std::path::PathBuf;
 
 pub use block::{Batch, Synced};
 pub use disk::{Disk, Folder};
-pub use group::Group;
+pub use group::{Group, Step};
 pub use log::{Journal, Recovery};
 pub use record::{Payload, Record};
 

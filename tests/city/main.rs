@@ -9,6 +9,7 @@ mod golden;
 mod invariants;
 mod journal;
 mod journeys;
+mod operators;
 mod real_data;
 mod simulation;
 mod sql_files;

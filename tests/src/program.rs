@@ -61,7 +61,15 @@ impl Program {
 
     /// Starts a server and waits until it is ready.
     pub fn start(args: &[&str], http: SocketAddr) -> Program {
-        let child = Command::new(binary()).args(args).stdout(Stdio::null()).spawn().expect("the binary runs");
+        Self::start_with(args, http, |_| ())
+    }
+
+    /// The same, with a changed environment.
+    pub fn start_with(args: &[&str], http: SocketAddr, change: impl FnOnce(&mut Command)) -> Program {
+        let mut command = Command::new(binary());
+        command.args(args).stdout(Stdio::null());
+        change(&mut command);
+        let child = command.spawn().expect("the binary runs");
         let mut program = Program { child };
         let deadline = Instant::now() + PATIENCE;
         while std::net::TcpStream::connect(http).is_err() {
@@ -79,10 +87,26 @@ impl Program {
     }
 
     /// Asks it to end, as Ctrl-C does, and waits.
-    pub fn interrupt(mut self) -> ExitStatus {
+    pub fn interrupt(self) -> ExitStatus {
+        self.signal("INT");
+        self.ended_within(PATIENCE)
+    }
+
+    /// Sends it a signal, by its name as `kill` knows it.
+    pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        Command::new("kill").args(["-INT", &pid]).status().expect("kill");
-        let deadline = Instant::now() + PATIENCE;
+        let sent = Command::new("kill").args([format!("-{name}"), pid]).status().expect("kill");
+        assert!(sent.success(), "SIG{name} was not sent");
+    }
+
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// Waits for its end.
+    pub fn ended_within(mut self, at_most: Duration) -> ExitStatus {
+        let deadline = Instant::now() + at_most;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 return status;

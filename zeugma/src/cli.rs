@@ -19,9 +19,21 @@ pub struct Cli {
     /// TOML file with defaults for any flag, by its name
     #[arg(long, env = "ZEUGMA_CONFIG", value_name = "FILE.toml", global = true)]
     pub config: Option<PathBuf>,
+    /// How log lines are written to stderr: for people, or as one JSON object a line
+    #[arg(long, env = "ZEUGMA_LOG_FORMAT", value_name = "FORMAT", default_value = "text", global = true)]
+    pub log_format: LogFormat,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one object a line, its fields beside the message.
+    Json,
 }
 
 /// What to do.
@@ -55,12 +67,12 @@ pub enum Ended {
 }
 
 /// Reads the command line, the environment and the configuration file.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Ended> {
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Ended> {
     let args: Vec<OsString> = args.into_iter().collect();
     let command = config_file::with_defaults(Cli::command(), &args).map_err(Ended::Wrong)?;
     let matches = command.try_get_matches_from(args);
     match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => Ok(cli.command),
+        Ok(cli) => Ok(cli),
         Err(error) => Err(match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ended::Help(error.render().to_string()),
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Ended::Wrong(Usage(

@@ -20,8 +20,7 @@ pub fn with_defaults(command: Command, args: &[OsString]) -> Result<Command, Usa
     let mut values = BTreeMap::new();
     for (key, value) in table {
         let flag = key.replace('_', "-");
-        let known = command.get_subcommands().any(|command| has_flag(command, &flag));
-        if !known {
+        if !has_flag(&command, &flag) {
             return Err(fail(format!("there is no flag `{key}`")));
         }
         values.insert(
@@ -29,7 +28,7 @@ pub fn with_defaults(command: Command, args: &[OsString]) -> Result<Command, Usa
             texts(&value).ok_or_else(|| fail(format!("`{key}` must be a text, number or list")))?,
         );
     }
-    Ok(command.mut_subcommands(|subcommand| with_values(subcommand, &values)))
+    Ok(with_values(command, &values))
 }
 
 fn with_values(command: Command, values: &BTreeMap<String, Vec<String>>) -> Command {

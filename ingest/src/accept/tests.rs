@@ -4,7 +4,7 @@ use zeugma_journal::Batch;
 use zeugma_lake::{Lake, Lease, Shelf, seam::Tail as _};
 
 use super::*;
-use crate::tail::Reach;
+use crate::{metrics::of, tail::Reach};
 
 const NOW_US: i64 = 1_790_000_000_000_000;
 const SOURCE: &str = "source-a";
