@@ -20,6 +20,7 @@ use crate::{
     Clock, Error, Metrics,
     accept::{Acceptor, Known, Tables},
     committer::Committer,
+    dead_letters::{DeadLetters, Replays},
     door::Door,
     maintenance::{keep_lease, watch_schemas},
     schema_files::SchemaFiles,
@@ -54,6 +55,7 @@ pub struct Config {
 pub struct Ingest {
     tail: Tail,
     metrics: Arc<Metrics>,
+    dead_letters: DeadLetters,
     source: String,
     door: Option<Door>,
     subscriber: Option<Subscriber>,
@@ -99,12 +101,15 @@ impl Ingest {
         let (blocks_sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
         let acceptor =
             Acceptor::new(&source, known.clone(), tail.clone(), metrics.clone(), watermarks, through.clone());
+        let replays = Replays::default();
+        let acceptor = acceptor.telling(replays.clone());
         let (fail, failed) = watch::channel(None);
         let stop = CancellationToken::new();
         let acceptor = tokio::spawn(reporting(fail.clone(), "acceptance", acceptor.run(blocks)));
         let replayed = replay(&journal, &through, blocks_sender.clone()).await?;
         tracing::info!(source, records = replayed, "journal open");
         let (journal, journal_thread) = start_group(journal, blocks_sender)?;
+        let dead_letters = DeadLetters::new(journal.clone(), replays, clock.clone());
         let committer = Committer {
             tail: tail.clone(),
             known: known.clone(),
@@ -130,6 +135,7 @@ impl Ingest {
         Ok(Ingest {
             tail,
             metrics,
+            dead_letters,
             source,
             door,
             subscriber,
@@ -152,6 +158,11 @@ impl Ingest {
     /// The counters.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.metrics.clone()
+    }
+
+    /// The way back in for dead letters.
+    pub fn dead_letters(&self) -> DeadLetters {
+        self.dead_letters.clone()
     }
 
     /// The source whose journal this is.

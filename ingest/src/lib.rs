@@ -15,11 +15,12 @@
 //! 6. committed - [`committer`] makes it part of the lake
 //! 7. only in the lake - tail and journal forget it
 //!
-//! Beside them: [`source`] (whose positions these are), [`schema_files`] (domains that come while we
+//! Dead letters come back in by [`dead_letters`]. Beside them: [`source`] (whose positions these are), [`schema_files`] (domains that come while we
 //! run), [`maintenance`] (keeps the lease, takes schemas up), [`ingest`] (starts and stops all of it), [`metrics`].
 
 pub mod accept;
 pub mod committer;
+pub mod dead_letters;
 pub mod door;
 pub mod ingest;
 mod maintenance;

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod brokers;
 mod commands;
+mod dead_letters;
 mod golden;
 mod invariants;
 mod journeys;
+mod late_data;
 mod real_data;
 mod sql_files;
 mod with_peers;

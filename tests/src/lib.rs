@@ -3,13 +3,19 @@
 //! - [`city`] - everything in one process, on free ports, in a temporary folder
 //! - [`device`] - an MQTT client that publishes and waits for its acknowledgement
 //! - [`program`] - the real binary as a child process, which can be killed
+//! - [`fake_broker`] - a broker that breaks connections on purpose, and writes down what it hears
+//! - [`wire`] - a connection that can be cut or frozen
 //! - [`peers`] - other people's programs: mosquitto, and Python with fastavro and DuckDB
 
 pub mod city;
 pub mod device;
+pub mod fake_broker;
 pub mod peers;
 pub mod program;
+pub mod wire;
 
 pub use city::City;
 pub use device::Device;
+pub use fake_broker::FakeBroker;
 pub use program::Program;
+pub use wire::Wire;

@@ -39,7 +39,14 @@ pub fn run(args: &[&str]) -> Output {
 impl Program {
     /// Starts a server and waits until it is ready.
     pub fn start(args: &[&str], http: SocketAddr) -> Program {
-        let child = Command::new(binary()).args(args).stdout(Stdio::null()).spawn().expect("the binary runs");
+        Self::start_in(&[], args, http)
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_in(environment: &[(&str, &Path)], args: &[&str], http: SocketAddr) -> Program {
+        let mut command = Command::new(binary());
+        command.args(args).envs(environment.iter().copied()).stdout(Stdio::null());
+        let child = command.spawn().expect("the binary runs");
         let mut program = Program { child };
         let deadline = Instant::now() + PATIENCE;
         while std::net::TcpStream::connect(http).is_err() {

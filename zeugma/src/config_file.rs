@@ -29,21 +29,23 @@ pub fn with_defaults(command: Command, args: &[OsString]) -> Result<Command, Usa
             texts(&value).ok_or_else(|| fail(format!("`{key}` must be a text, number or list")))?,
         );
     }
-    let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    Ok(names.into_iter().fold(command, |command, name| {
-        command.mut_subcommand(name, |subcommand| with_values(subcommand, &values))
-    }))
+    Ok(with_values(command, &values))
 }
 
 fn with_values(command: Command, values: &BTreeMap<String, Vec<String>>) -> Command {
-    command.mut_args(|arg| match arg.get_long().and_then(|long| values.get(long)) {
+    let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let command = command.mut_args(|arg| match arg.get_long().and_then(|long| values.get(long)) {
         Some(values) => arg.default_values(values.clone()).required(false),
         None => arg,
+    });
+    names.into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |subcommand| with_values(subcommand, values))
     })
 }
 
 fn has_flag(command: &Command, flag: &str) -> bool {
     command.get_arguments().any(|arg| arg.get_long() == Some(flag))
+        || command.get_subcommands().any(|command| has_flag(command, flag))
 }
 
 fn texts(value: &Value) -> Option<Vec<String>> {

@@ -7,9 +7,11 @@
 //! - [`simulate`] - virtual devices that run the firmware
 //! - [`replay`] - real files through MQTT
 //! - [`sql`] - a question to a running server
+//! - [`dead_letters`] - what was refused: counted, and put through acceptance again
 
 pub mod cli;
 pub mod config_file;
+pub mod dead_letters;
 pub mod demo;
 pub mod replay;
 pub mod server;

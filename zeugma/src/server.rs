@@ -248,7 +248,7 @@ pub async fn wait(server: Server, shutdown: CancellationToken) -> anyhow::Result
 /// What queries are given beside a writer: its tail, its counters, its troubles.
 fn writing(lake: Lake, ingest: &Arc<Ingest>) -> Components {
     // The writer is stopped by its one owner, so everybody else holds on to parts of it only.
-    let (metrics, weak) = (ingest.metrics(), Arc::downgrade(ingest));
+    let (metrics, weak, dead_letters) = (ingest.metrics(), Arc::downgrade(ingest), ingest.dead_letters());
     Components {
         lake,
         tail: Some(Arc::new(ingest.tail()) as Arc<dyn Tail>),
@@ -258,6 +258,10 @@ fn writing(lake: Lake, ingest: &Arc<Ingest>) -> Components {
             None => vec!["stopping".to_owned()],
         }),
         serves_tail: true,
+        replay: Some(Arc::new(move |letters| {
+            let dead_letters = dead_letters.clone();
+            Box::pin(async move { dead_letters.replay(letters).await.map_err(|error| error.to_string()) })
+        })),
     }
 }
 
@@ -269,6 +273,7 @@ fn asking(lake: Lake, tail: &str) -> anyhow::Result<Components> {
         metrics: Arc::new(|| "# EOF\n".to_owned()),
         ready: Arc::new(Vec::new),
         serves_tail: false,
+        replay: None,
     })
 }
 

@@ -98,12 +98,24 @@ impl Late {
     }
 
     pub(super) fn conflict(&self, source: &str) -> DeadLetter {
+        let detail = "another reading of this device with this time, but other fields, came first";
+        self.letter(source, Reason::Conflict, detail)
+    }
+
+    /// A reading that was refused when it came, as its table went on without it, and whose schema has been
+    /// mended before its dead letter was committed.
+    pub(super) fn missed(&self, source: &str) -> DeadLetter {
+        let detail = "it was refused before a restart, and fits its schema since: replay it";
+        self.letter(source, Reason::Content, detail)
+    }
+
+    fn letter(&self, source: &str, reason: Reason, detail: &str) -> DeadLetter {
         DeadLetter {
             tenant: Some(self.session_tenant.clone().unwrap_or_else(|| self.key.tenant.clone())),
             topic: self.topic.clone(),
             received_at_us: self.received_at_us,
-            reason: Reason::Conflict,
-            detail: "another reading of this device with this time, but other fields, came first".into(),
+            reason,
+            detail: detail.to_owned(),
             payload: self.bytes.clone(),
             payload_bytes: self.bytes.len() as i64,
             source: source.to_owned(),
