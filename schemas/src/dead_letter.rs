@@ -203,8 +203,8 @@ pub fn from_batch(rows: &RecordBatch) -> Result<Vec<DeadLetter>, ArrowError> {
         rows.column_by_name(name).ok_or_else(missing)
     };
     let wrong = |name: &str| ArrowError::SchemaError(format!("`{name}` of a dead letter is of another type"));
-    let text = |name: &str| Ok(column(name)?.as_string_view_opt().ok_or_else(|| wrong(name))?);
-    let long = |name: &str| Ok(column(name)?.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong(name))?);
+    let text = |name: &str| column(name)?.as_string_view_opt().ok_or_else(|| wrong(name));
+    let long = |name: &str| column(name)?.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong(name));
     let (tenants, topics, reasons) = (text("tenant")?, text("topic")?, text("reason")?);
     let (details, sources) = (text("detail")?, text("source")?);
     let received_at = column("received_at")?.as_primitive_opt::<TimestampMicrosecondType>();

@@ -168,7 +168,11 @@ async fn acknowledgement_queued_before_a_cut_never_reaches_the_next_connection()
     let heard = broker.publish(TOPIC, messages, &[1, 700, 40]).await;
     assert_eq!(heard.len(), 4);
     for (connection, heard) in heard.iter().enumerate() {
-        assert_eq!(heard.early, [], "connection {connection}: acknowledged before anything was sent");
+        assert_eq!(
+            heard.early,
+            Vec::<u16>::new(),
+            "connection {connection}: acknowledged before anything was sent"
+        );
         let in_order = &heard.published[..heard.acknowledged.len()];
         assert_eq!(heard.acknowledged, in_order, "connection {connection}: each once, in order of receipt");
     }

@@ -95,8 +95,10 @@ impl Again {
 
     fn with(&mut self, position: Position, change: impl FnOnce(&mut Open)) {
         // Nearly always nothing is open, and then this costs next to nothing.
-        if !self.open.is_empty() {
-            self.open.get_mut(&position).into_iter().for_each(change);
+        if !self.open.is_empty()
+            && let Some(open) = self.open.get_mut(&position)
+        {
+            change(open);
         }
     }
 
