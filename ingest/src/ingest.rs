@@ -22,6 +22,7 @@ use crate::{
     Clock, Error, Metrics,
     clock_keeper::ClockKeeper,
     committer::Committer,
+    dead_letters::{DeadLetters, Replays},
     door::Door,
     maintenance::{keep_lease, watch_schemas},
     schema_files::SchemaFiles,
@@ -61,6 +62,7 @@ pub struct Config {
 pub struct Ingest {
     tail: Tail,
     metrics: Arc<Metrics>,
+    dead_letters: DeadLetters,
     source: String,
     door: Option<Door>,
     subscriber: Option<Subscriber>,
@@ -113,6 +115,8 @@ impl Ingest {
         let shelf = Shelf::open(&config.data.join("sealed"), &opened.lease)?;
         let Steps { acceptor, tail, known } = opened.steps(&metrics).await?;
         let (blocks_sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
+        let replays = Replays::default();
+        let acceptor = acceptor.telling(replays.clone());
         let (fail, failed) = watch::channel(None);
         let stop = CancellationToken::new();
         let acceptor = tokio::spawn(reporting(fail.clone(), "acceptance", acceptor.run(blocks)));
@@ -121,6 +125,7 @@ impl Ingest {
         let Opened { journal, source, lease, .. } = opened;
         tracing::info!(source, records = replayed, "journal open");
         let (journal, journal_thread) = start_group(journal, blocks_sender, metrics.clone(), fail.clone())?;
+        let dead_letters = DeadLetters::new(journal.clone(), replays, clock.clone());
         let committer = Committer {
             tail: tail.clone(),
             known: known.subscribe(),
@@ -162,6 +167,7 @@ impl Ingest {
         Ok(Ingest {
             tail,
             metrics,
+            dead_letters,
             source,
             door,
             subscriber,
@@ -184,6 +190,11 @@ impl Ingest {
     /// The counters.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.metrics.clone()
+    }
+
+    /// The way back in for dead letters.
+    pub fn dead_letters(&self) -> DeadLetters {
+        self.dead_letters.clone()
     }
 
     /// The source whose journal this is.

@@ -12,7 +12,8 @@ use crate::{
 };
 
 const MAGIC: &[u8; 8] = b"ZEUGMAJ\n";
-pub(crate) const FORMAT: u32 = 1;
+/// 2 knows payloads that come again; 1 is read as it was.
+pub(crate) const FORMAT: u32 = 2;
 /// Bytes before the first block.
 pub(crate) const HEAD: usize = 8 + 4 + 8 + 4;
 const EXTENSION: &str = "journal";

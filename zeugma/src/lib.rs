@@ -9,10 +9,12 @@
 //! - [`simulate`] - virtual devices that run the firmware
 //! - [`replay`] - real files through MQTT
 //! - [`sql`] - a question to a running server
+//! - [`dead_letters`] - what was refused: counted, and put through acceptance again
 //! - [`journal`] - what lies in a data folder's journal
 
 pub mod cli;
 pub mod config_file;
+pub mod dead_letters;
 pub mod demo;
 pub mod journal;
 pub mod log_json;

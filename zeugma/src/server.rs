@@ -276,13 +276,17 @@ pub async fn wait(server: Server, shutdown: CancellationToken) -> anyhow::Result
 /// What queries are given beside a writer: its tail, its counters, its troubles.
 fn writing(lake: Lake, ingest: &Arc<Ingest>) -> Components {
     // The writer is stopped by its one owner, so everybody else holds on to parts of it only.
-    let (metrics, status) = (ingest.metrics(), ingest.status());
+    let (metrics, status, dead_letters) = (ingest.metrics(), ingest.status(), ingest.dead_letters());
     Components {
         lake,
         tail: Some(Arc::new(ingest.tail()) as Arc<dyn Tail>),
         metrics: Arc::new(move || metrics.text()),
         ready: Arc::new(move || status.troubles()),
         serves_tail: true,
+        replay: Some(Arc::new(move |letters| {
+            let dead_letters = dead_letters.clone();
+            Box::pin(async move { dead_letters.replay(letters).await.map_err(|error| error.to_string()) })
+        })),
     }
 }
 
@@ -294,6 +298,7 @@ fn asking(lake: Lake, tail: &str) -> anyhow::Result<Components> {
         metrics: Arc::new(|| "# EOF\n".to_owned()),
         ready: Arc::new(Vec::new),
         serves_tail: false,
+        replay: None,
     })
 }
 
