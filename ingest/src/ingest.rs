@@ -20,7 +20,7 @@ use crate::{
     Clock, Error, Metrics,
     accept::{Acceptor, Known, Tables},
     committer::Committer,
-    door::Door,
+    door::{self, Door},
     maintenance::{keep_lease, watch_schemas},
     schema_files::SchemaFiles,
     source,
@@ -47,6 +47,8 @@ pub struct Config {
     pub broker: Option<subscriber::Config>,
     /// How long rows may wait for a commit.
     pub commit_interval: Duration,
+    /// How much devices may take.
+    pub limits: door::Limits,
 }
 
 /// A running writer.
@@ -121,8 +123,10 @@ impl Ingest {
             let watch = watch_schemas(files, lake, lease.clone(), tail.clone(), known_sender);
             keepers.push(tokio::spawn(watch));
         }
-        let door =
-            listener.map(|listener| Door::start(listener, journal.clone(), metrics.clone(), clock.clone()));
+        let limited = door::Config { limits: config.limits, ..door::Config::default() };
+        let door = listener.map(|listener| {
+            Door::start_with(limited, listener, journal.clone(), metrics.clone(), clock.clone())
+        });
         let door = door.transpose().map_err(|source| Error::Start { what: "the MQTT listener", source })?;
         let subscriber = config.broker.map(|broker| {
             Subscriber::start(broker, &source, journal.clone(), metrics.clone(), clock, stop.child_token())

@@ -15,6 +15,10 @@ pub struct Metrics {
     registry: Registry,
     /// MQTT connections that are open at the door.
     pub connections: Gauge,
+    /// Connections refused, or ended, because there were too many.
+    pub turned_away: Counter,
+    /// Times a connection was not read further because of a limit.
+    pub slowed: Counter,
     /// Payloads taken from the network.
     pub received: Counter,
     /// Bytes of those payloads.
@@ -74,6 +78,8 @@ impl Default for Metrics {
         let mut metrics = Metrics {
             registry: Registry::with_prefix("zeugma"),
             connections: Gauge::default(),
+            turned_away: Counter::default(),
+            slowed: Counter::default(),
             received: Counter::default(),
             received_bytes: Counter::default(),
             synced: Counter::default(),
@@ -99,6 +105,8 @@ impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
         registry.register("connections", "MQTT connections that are open", self.connections.clone());
+        registry.register("turned_away", "connections too many, refused or ended", self.turned_away.clone());
+        registry.register("slowed", "times a limit kept a connection from being read", self.slowed.clone());
         registry.register("received", "payloads taken from the network", self.received.clone());
         let bytes = self.received_bytes.clone();
         registry.register_with_unit("received", "bytes of the payloads taken", Unit::Bytes, bytes);

@@ -9,4 +9,5 @@ mod invariants;
 mod journeys;
 mod real_data;
 mod sql_files;
+mod storms;
 mod with_peers;

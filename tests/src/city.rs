@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use zeugma::server::{PlaceArgs, Server, Settings, UpArgs, WriterArgs};
+use zeugma::{
+    limits::LimitArgs,
+    server::{PlaceArgs, Server, Settings, UpArgs, WriterArgs},
+};
 
 use crate::Device;
 
@@ -36,6 +39,7 @@ impl City {
                 broker: None,
                 schemas: None,
                 commit_interval: Duration::from_secs(3_600),
+                limits: LimitArgs::default(),
             },
             http: any,
         };

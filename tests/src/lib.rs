@@ -3,12 +3,14 @@
 //! - [`city`] - everything in one process, on free ports, in a temporary folder
 //! - [`device`] - an MQTT client that publishes and waits for its acknowledgement
 //! - [`program`] - the real binary as a child process, which can be killed
+//! - [`storm`] - thousands of devices at once, and bad guests
 //! - [`peers`] - other people's programs: mosquitto, and Python with fastavro and DuckDB
 
 pub mod city;
 pub mod device;
 pub mod peers;
 pub mod program;
+pub mod storm;
 
 pub use city::City;
 pub use device::Device;

@@ -20,8 +20,11 @@ pub struct Program {
 /// Where it was not built: says how.
 pub fn binary() -> PathBuf {
     let here = std::env::current_exe().expect("a path of this test");
-    let folder = here.parent().and_then(Path::parent).expect("target/release");
-    let path = folder.join("zeugma");
+    // A test lies one folder deeper than a program.
+    let folders = here.parent().into_iter().chain(here.parent().and_then(Path::parent));
+    let mut paths = folders.map(|folder| folder.join("zeugma"));
+    let deepest = here.with_file_name("zeugma");
+    let path = paths.find(|path| path.is_file()).unwrap_or(deepest);
     assert!(path.exists(), "there is no {}: run `cargo build --release` first, or ./test", path.display());
     path
 }
@@ -48,6 +51,17 @@ impl Program {
             std::thread::sleep(Duration::from_millis(20));
         }
         program
+    }
+
+    /// The most memory it has held, KiB.
+    ///
+    /// # Errors
+    /// Where the system does not say.
+    pub fn memory_peak_kib(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        Ok(number.ok_or_else(|| anyhow::anyhow!("no VmHWM"))?.parse()?)
     }
 
     /// Ends it as a power cut would.

@@ -2,6 +2,7 @@
 //!
 //! - [`cli`] - the commands and their flags
 //! - [`config_file`] - `--config FILE.toml`: the same flags, from a file
+//! - [`limits`] - how much devices may take
 //! - [`server`] - ingest and query, together or apart, on their ports
 //! - [`demo`] - a server on a temporary folder, and a simulated country
 //! - [`simulate`] - virtual devices that run the firmware
@@ -11,6 +12,7 @@
 pub mod cli;
 pub mod config_file;
 pub mod demo;
+pub mod limits;
 pub mod replay;
 pub mod server;
 pub mod simulate;

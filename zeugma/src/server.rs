@@ -13,9 +13,10 @@ use zeugma_ingest::{Clock, Ingest};
 use zeugma_lake::{Lake, seam::Tail};
 use zeugma_query::{Components, RemoteTail};
 
-use crate::Usage;
+use crate::{Usage, limits::LimitArgs};
 
-/// Open files that a busy server needs: 10,000 connections, and files of the lake.
+/// Open files that a busy server needs: 12,000 connections and 3,000 that introduce themselves (see
+/// `zeugma_ingest::door::limits`), and files of the lake.
 const OPEN_FILES_WANTED: u64 = 16_384;
 
 /// Where the lake and the journal lie.
@@ -50,6 +51,9 @@ pub struct WriterArgs {
         value_parser = humantime::parse_duration
     )]
     pub commit_interval: Duration,
+    /// How much devices may take.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// Flags of `up`.
@@ -147,6 +151,7 @@ impl Settings {
             schemas: writer.schemas.clone(),
             broker,
             commit_interval: writer.commit_interval,
+            limits: (&writer.limits).into(),
         };
         Ok(Settings { lake: place.lake(), http, role: Role::Writes { mqtt: writer.mqtt, config } })
     }
