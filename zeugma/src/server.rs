@@ -109,7 +109,7 @@ pub struct Settings {
 #[derive(Debug, Clone)]
 enum Role {
     /// Ingest, with query beside it.
-    Writes { mqtt: SocketAddr, config: zeugma_ingest::Config },
+    Writes { mqtt: SocketAddr, config: Box<zeugma_ingest::Config> },
     /// Query, with the tail elsewhere.
     Asks { tail: String },
 }
@@ -153,7 +153,11 @@ impl Settings {
             commit_interval: writer.commit_interval,
             limits: (&writer.limits).into(),
         };
-        Ok(Settings { lake: place.lake(), http, role: Role::Writes { mqtt: writer.mqtt, config } })
+        Ok(Settings {
+            lake: place.lake(),
+            http,
+            role: Role::Writes { mqtt: writer.mqtt, config: Box::new(config) },
+        })
     }
 }
 
@@ -188,7 +192,7 @@ impl Server {
             Role::Writes { mqtt, config } => {
                 let mqtt = bind("--mqtt", mqtt)?;
                 let lake = Lake::open(&settings.lake).await?;
-                let ingest = Arc::new(Ingest::start(config, lake.clone(), Some(mqtt), clock()).await?);
+                let ingest = Arc::new(Ingest::start(*config, lake.clone(), Some(mqtt), clock()).await?);
                 (writing(lake, &ingest), Some(ingest))
             }
             Role::Asks { tail } => (asking(Lake::open(&settings.lake).await?, &tail)?, None),

@@ -107,7 +107,7 @@ impl Account {
         self.in_flight_bytes.load(Relaxed) < self.in_flight_bytes_max
     }
 
-    /// Counts what waits for its sync; the one that passes the limit is still taken.
+    /// Counts what waits for its sync, room or not.
     pub fn hold(&self, bytes: usize) {
         self.in_flight_bytes.fetch_add(bytes, Relaxed);
     }

@@ -160,8 +160,7 @@ impl FilterLayer for Frames {
     }
 }
 
-/// A beginning that the library itself refuses as too long: it answers what came before, says why where the
-/// protocol can, and closes.
+/// A beginning that the library itself refuses as too long: it says why where the protocol can, and closes.
 fn impossible(first: u8) -> [u8; 5] {
     [first, 0xff, 0xff, 0xff, 0x7f]
 }

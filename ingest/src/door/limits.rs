@@ -4,6 +4,9 @@
 //! again. Only what would take the place of others is refused instead: a connection too many. In favour of a
 //! new connection goes one that has never published, if there is one.
 //!
+//! Packets that were read at once are taken together: a limit is passed by what one read held
+//! ([`UNREAD_BYTES_MAX`]) at most, for each connection.
+//!
 //! Until there are tokens a session is bound to no tenant, so the tenant is that of each publish's topic. A
 //! connection counts as one of the tenant it first speaks for, and one that speaks for several tenants is
 //! slowed by the slowest of them.
@@ -16,7 +19,7 @@
 //! | topic aliases | [`Limits::connections`] x [`ALIASES_MAX`] x [`TOPIC_BYTES_MAX`] | 12,000 x 8 KiB = 94 MiB |
 //! | beginnings of payloads that are too large | [`Limits::connections`] x 4 KiB | 47 MiB |
 //! | payloads that come in pieces | [`LARGE_BYTES_MAX`] and one payload of each worker | 65 MiB |
-//! | waiting for the sync | [`IN_FLIGHT_BYTES_MAX`] and one payload of each worker | 65 MiB |
+//! | waiting for the sync | [`IN_FLIGHT_BYTES_MAX`], and what moved here from the first line | 64 MiB |
 //! | their handlers | [`IN_FLIGHT_MAX`] x about 1 KiB | 128 MiB |
 //!
 //! That is what thousands of guests reach who all do the worst at once. A connection that is silent, or has
@@ -78,7 +81,7 @@ pub const IN_FLIGHT_MAX: usize = 128 << 10;
 pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of one connection that may wait for their sync: a thousand payloads of usual size, or four of
-/// the largest. The one that passes the limit is still taken.
+/// the largest.
 pub const SESSION_IN_FLIGHT_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of all payloads that come in pieces, counted by what was announced: 256 of the largest at once.
