@@ -23,7 +23,7 @@ use crate::{
     clock_keeper::ClockKeeper,
     committer::Committer,
     dead_letters::{DeadLetters, Replays},
-    door::Door,
+    door::{self, Door},
     maintenance::{keep_lease, watch_schemas},
     schema_files::SchemaFiles,
     start::{Opened, Steps},
@@ -55,6 +55,8 @@ pub struct Config {
     pub commit_interval: Duration,
     /// The operator says that this machine's clock is right, whatever devices say.
     pub trust_clock: bool,
+    /// How much devices may take.
+    pub limits: door::Limits,
 }
 
 /// A running writer.
@@ -158,8 +160,10 @@ impl Ingest {
             let watch = watch_schemas(files, lake, lease.clone(), tail.clone(), known);
             keepers.push(tokio::spawn(watch));
         }
-        let door =
-            listener.map(|listener| Door::start(listener, journal.clone(), metrics.clone(), clock.clone()));
+        let limited = door::Config { limits: config.limits, ..door::Config::default() };
+        let door = listener.map(|listener| {
+            Door::start_with(limited, listener, journal.clone(), metrics.clone(), clock.clone())
+        });
         let door = door.transpose().map_err(|source| Error::Start { what: "the MQTT listener", source })?;
         let subscriber = config.broker.map(|broker| {
             Subscriber::start(broker, &source, journal.clone(), metrics.clone(), clock, stop.child_token())

@@ -2,6 +2,7 @@
 //!
 //! - [`cli`] - the commands and their flags
 //! - [`config_file`] - `--config FILE.toml`: the same flags, from a file
+//! - [`limits`] - how much devices may take
 //! - [`server`] - ingest and query, together or apart, on their ports
 //! - [`notify`] - what systemd is told
 //! - [`log_json`] - log lines as JSON
@@ -17,6 +18,7 @@ pub mod config_file;
 pub mod dead_letters;
 pub mod demo;
 pub mod journal;
+pub mod limits;
 pub mod log_json;
 pub mod notify;
 pub mod replay;

@@ -45,6 +45,8 @@ impl Metrics {
             folder: Default::default(),
             sync_begun_us: AtomicI64::new(0),
             connections: Gauge::default(),
+            turned_away: Counter::default(),
+            slowed: Counter::default(),
             broker_away: Gauge::default(),
             clock_doubted: Gauge::default(),
             disk_refuses: Gauge::default(),
@@ -94,6 +96,10 @@ impl Metrics {
     fn register_door(&self, to: &mut Registry) {
         let help = "MQTT connections that are open at the door; a sudden fall is a network that is gone";
         to.register("connections", help, self.connections.clone());
+        let help = "connections refused, or ended, because there were too many: see the limits of the door";
+        to.register("turned_away", help, self.turned_away.clone());
+        let help = "times a limit kept a connection from being read; many mean a tenant that sends too much";
+        to.register("slowed", help, self.slowed.clone());
         let help = "1 while the broker of --broker is away; what it keeps comes when it is back";
         to.register("broker_away", help, self.broker_away.clone());
         let help =
