@@ -28,7 +28,8 @@ use crate::{
     tail::Tail,
     watermarks::Watermarks,
 };
-use late::{Late, Verdicts};
+use late::Late;
+pub use late::{Undecided, Verdicts};
 
 /// Late readings that may wait for the lake: at about 300 bytes each, 150 MB. Beyond it acceptance waits.
 const UNDECIDED_MAX: usize = 500_000;
@@ -67,7 +68,7 @@ pub struct Acceptor {
 }
 
 /// A look-up that runs beside acceptance.
-type Lookup = Pin<Box<dyn Future<Output = Result<Verdicts, (Vec<Late>, LakeError)>> + Send>>;
+pub type Lookup = Pin<Box<dyn Future<Output = Result<Verdicts, Undecided>> + Send>>;
 
 /// What one block adds to the tail.
 #[derive(Default)]
@@ -116,7 +117,8 @@ impl Acceptor {
             self.metrics.progress.acceptance.waits(self.waiting.len() >= UNDECIDED_MAX);
             tokio::select! {
                 verdicts = async { lookup.as_mut().expect("guarded").await }, if lookup.is_some() => {
-                    lookup = self.take_verdicts(verdicts)?;
+                    let decided = self.take_verdicts(verdicts)?;
+                    lookup = (!decided).then(|| self.look_up(RETRY));
                 }
                 block = blocks.recv(), if open && self.waiting.len() < UNDECIDED_MAX => match block {
                     Some(block) => {
@@ -262,8 +264,13 @@ impl Acceptor {
         self.tail.decided(self.accepted_through, &undecided);
     }
 
-    /// Begins to decide all that waits.
-    fn look_up(&mut self, after: Duration) -> Lookup {
+    /// How many late readings wait for a look-up.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Begins to decide all that waits; [`Acceptor::take_verdicts`] must follow before the next.
+    pub fn look_up(&mut self, after: Duration) -> Lookup {
         let waiting = std::mem::take(&mut self.waiting);
         self.deciding.clear();
         for late in &waiting {
@@ -277,23 +284,16 @@ impl Acceptor {
         })
     }
 
-    /// Puts what was decided into the tail; after a failure, begins again with the same readings.
-    fn take_verdicts(
-        &mut self,
-        verdicts: Result<Verdicts, (Vec<Late>, LakeError)>,
-    ) -> Result<Option<Lookup>, LakeError> {
+    /// Puts what was decided into the tail; says `false` where nothing was, and all of it waits again.
+    pub fn take_verdicts(&mut self, verdicts: Result<Verdicts, Undecided>) -> Result<bool, LakeError> {
         let verdicts = match verdicts {
             Ok(verdicts) => verdicts,
-            Err((mut undecided, error)) => {
-                let readings = undecided.len();
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    readings,
-                    "late readings wait for the lake"
-                );
-                undecided.append(&mut self.waiting);
-                self.waiting = undecided;
-                return Ok(Some(self.look_up(RETRY)));
+            Err(Undecided { mut readings, error }) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, readings = readings.len(), "late readings wait for the lake");
+                readings.append(&mut self.waiting);
+                self.waiting = readings;
+                return Ok(false);
             }
         };
         self.deciding.clear();
@@ -322,7 +322,7 @@ impl Acceptor {
         self.put(gathered)?;
         self.tell_decided();
         self.metrics.decided(&mut self.tally);
-        Ok(None)
+        Ok(true)
     }
 }
 

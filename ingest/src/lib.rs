@@ -12,12 +12,13 @@
 //! 3. acknowledged - only now the sender is told
 //! 4. accepted - [`accept`] decodes, checks, and decides whether it is new, by [`watermarks`]
 //! 5. visible - [`tail`] shows it to the next query
-//! 6. committed - [`committer`] makes it part of the lake
+//! 6. committed - [`committer`] seals it into a file and makes that part of the lake
 //! 7. only in the lake - tail and journal forget it
 //!
-//! Beside them: [`source`] (whose positions these are), [`schema_files`] (domains that come while we
-//! run), [`maintenance`] (keeps the lease, takes schemas up), [`credible_clock`] (whether ours can be
-//! believed), [`ingest`] (starts and stops all of it), [`metrics`] and [`progress`] (what operators see).
+//! Beside them: [`start`] (journal and lake made to fit), [`source`] (whose positions these are),
+//! [`schema_files`] (domains that come while we run), [`maintenance`] (keeps the lease, takes schemas up),
+//! [`credible_clock`] (whether ours can be believed), [`ingest`] (starts and stops all of it), [`status`],
+//! [`metrics`] and [`progress`] (what operators see).
 
 pub mod accept;
 mod clock_keeper;
@@ -30,14 +31,17 @@ pub mod metrics;
 pub mod progress;
 pub mod schema_files;
 pub mod source;
+pub mod start;
+pub mod status;
 pub mod subscriber;
 pub mod tail;
 pub mod watermarks;
 
 use std::{path::PathBuf, sync::Arc};
 
-pub use ingest::{Config, Ingest, Status};
+pub use ingest::{Config, Ingest};
 pub use metrics::Metrics;
+pub use status::Status;
 
 /// The time, microseconds since 1970; tests and simulations bring their own.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;

@@ -9,5 +9,6 @@ mod invariants;
 mod journeys;
 mod operators;
 mod real_data;
+mod simulation;
 mod sql_files;
 mod with_peers;
