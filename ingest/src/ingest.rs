@@ -19,7 +19,7 @@ use zeugma_journal::{Group, Journal, Step, Synced};
 use zeugma_lake::{Error as LakeError, ErrorKind, Lake, Lease, Shelf};
 
 use crate::{
-    Clock, Error, Metrics,
+    Clock, Error, Metrics, Status,
     clock_keeper::ClockKeeper,
     committer::Committer,
     dead_letters::{DeadLetters, Replays},
@@ -78,26 +78,6 @@ pub struct Ingest {
     failed: watch::Receiver<Option<String>>,
 }
 
-/// How a writer fares, for whoever does not own it.
-#[derive(Debug, Clone)]
-pub struct Status {
-    metrics: Arc<Metrics>,
-    failed: watch::Receiver<Option<String>>,
-}
-
-impl Status {
-    /// What keeps the writer from doing its work; empty when it does it.
-    pub fn troubles(&self) -> Vec<String> {
-        let away = (self.metrics.broker_away.get() > 0).then(|| "the broker is not connected".to_owned());
-        away.into_iter().chain(self.metrics.troubles()).chain(self.failed.borrow().clone()).collect()
-    }
-
-    /// The counters.
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-}
-
 impl Ingest {
     /// Starts the writer. When it answers, what the journal held has been handed to acceptance, and the
     /// door is open.
@@ -122,7 +102,7 @@ impl Ingest {
         let (fail, failed) = watch::channel(None);
         let stop = CancellationToken::new();
         let acceptor = tokio::spawn(reporting(fail.clone(), "acceptance", acceptor.run(blocks)));
-        metrics.watch_folder(&config.data.join("journal"));
+        metrics.watch_folder(&config.data);
         let replayed = replay(opened.replay(), blocks_sender.clone(), metrics.clone()).await?;
         let Opened { journal, source, lease, .. } = opened;
         tracing::info!(source, records = replayed, "journal open");
@@ -213,7 +193,7 @@ impl Ingest {
 
     /// How it fares, for whoever does not own it.
     pub fn status(&self) -> Status {
-        Status { metrics: self.metrics.clone(), failed: self.failed.clone() }
+        Status::new(self.metrics.clone(), self.failed.clone())
     }
 
     /// Waits until the writer can do its work no more, and says why.

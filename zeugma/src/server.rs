@@ -233,18 +233,17 @@ impl Server {
     }
 
     /// Stops in order: nothing more is taken, what was taken is committed, answers end.
-    ///
-    /// Both at once: whoever is slow to read an answer must not take the writer's ten seconds.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop_answering.cancel();
-        let writing = async {
+        let writer = async {
             match self.ingest.map(Arc::try_unwrap) {
                 Some(Ok(ingest)) => Ok(ingest.stop().await?),
                 Some(Err(_)) => anyhow::bail!("somebody still holds the writer"),
                 None => Ok(()),
             }
         };
-        let (answered, written) = tokio::join!(self.answering, writing);
+        // Side by side: together they have ten seconds.
+        let (answered, written) = tokio::join!(self.answering, writer);
         written?;
         Ok(answered.context("answering ended badly")??)
     }
