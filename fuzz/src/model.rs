@@ -132,11 +132,12 @@ fn split(first: Position, mut rest: &[u8]) -> Vec<Kept> {
 /// A record as bytes that differ where it differs.
 pub fn flat(record: &Record<'_>) -> Vec<u8> {
     let Record { tenant, topic, received_at_us, payload } = record;
-    let (kept, cut) = match payload {
-        Payload::Whole(kept) => (*kept, None),
-        Payload::Cut { kept, bytes, sha256 } => (*kept, Some((bytes, sha256))),
+    let (kept, more) = match payload {
+        Payload::Whole(kept) => (*kept, String::new()),
+        Payload::Cut { kept, bytes, sha256 } => (*kept, format!("{bytes} {sha256:?}")),
+        Payload::Again { note, bytes } => (*bytes, format!("{note:?}")),
     };
-    [format!("{tenant:?} {topic:?} {received_at_us} {cut:?} ").as_bytes(), kept].concat()
+    [format!("{tenant:?} {topic:?} {received_at_us} {more} ").as_bytes(), kept].concat()
 }
 
 fn number(bytes: &[u8], at: usize, len: usize) -> u64 {

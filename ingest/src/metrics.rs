@@ -55,10 +55,6 @@ pub struct Metrics {
     pub clock_doubted: Gauge,
     /// 1 while the disk takes nothing.
     pub disk_refuses: Gauge,
-    /// Connections refused, or ended, because there were too many.
-    pub turned_away: Counter,
-    /// Times a connection was not read further because of a limit.
-    pub slowed: Counter,
     /// Payloads taken from the network.
     pub received: Counter,
     /// Bytes of those payloads.

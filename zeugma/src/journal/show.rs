@@ -55,6 +55,9 @@ fn record_json(position: Position, record: &Record<'_>) -> Value {
     if let Payload::Cut { sha256, .. } = &record.payload {
         line["cut_from_sha256"] = hex(sha256).into();
     }
+    if let Payload::Again { note, .. } = &record.payload {
+        line["comes_again"] = (*note).into();
+    }
     line
 }
 
@@ -63,6 +66,7 @@ fn kept<'a>(payload: &Payload<'a>) -> (&'a [u8], u64) {
     match payload {
         Payload::Whole(kept) => (kept, kept.len() as u64),
         Payload::Cut { kept, bytes, .. } => (kept, *bytes),
+        Payload::Again { bytes, .. } => (bytes, bytes.len() as u64),
     }
 }
 
