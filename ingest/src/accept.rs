@@ -86,7 +86,8 @@ struct Gathered {
 }
 
 impl Acceptor {
-    /// Begins with the watermarks of everything that each table holds through the given positions.
+    /// Begins with the watermarks of everything that each table holds through the given positions; through
+    /// `settled_through` no table needs anything any more.
     pub fn new(
         source: &str,
         known: watch::Receiver<Known>,
@@ -94,7 +95,9 @@ impl Acceptor {
         metrics: Arc<Metrics>,
         watermarks: Watermarks,
         committed_through: BTreeMap<String, Position>,
+        settled_through: Position,
     ) -> Acceptor {
+        tail.decided(settled_through, &BTreeMap::new());
         Acceptor {
             source: source.into(),
             known,
@@ -102,7 +105,7 @@ impl Acceptor {
             metrics,
             tally: Tally::default(),
             watermarks,
-            accepted_through: 0,
+            accepted_through: settled_through,
             waiting: Vec::new(),
             deciding: BTreeMap::new(),
             committed_through,

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use zeugma_journal::{Group, Journal, Step, Synced};
-use zeugma_lake::{Error as LakeError, ErrorKind, Lake, Lease, Shelf};
+use zeugma_lake::{Error as LakeError, ErrorKind, Lake, Lease, Position, Shelf};
 
 use crate::{
     Clock, Error, Metrics, Status,
@@ -34,6 +34,10 @@ use crate::{
 /// Synced blocks that may wait for acceptance; each holds at most what one sync gathered (64 MiB), but a
 /// block of a busy second has about 1 MiB.
 const BLOCKS_WAITING_MAX: usize = 8;
+
+/// How long a start waits until readings of before are visible again. A full hour of replay needs about a
+/// minute; after this time the lake is away, and devices should not have to wait for it.
+const CATCH_UP_MAX: Duration = Duration::from_secs(120);
 
 /// Shutdown commits what it can in this time; the rest stays in the journal. With [`RELEASE_MAX`] it ends
 /// within ten seconds.
@@ -103,8 +107,9 @@ impl Ingest {
         let stop = CancellationToken::new();
         let acceptor = tokio::spawn(reporting(fail.clone(), "acceptance", acceptor.run(blocks)));
         metrics.watch_folder(&config.data);
-        let replayed = replay(opened.replay(), blocks_sender.clone(), metrics.clone()).await?;
+        let (replayed, last) = replay(opened.replay(), blocks_sender.clone(), metrics.clone()).await?;
         let Opened { journal, source, lease, .. } = opened;
+        caught_up(&tail, &metrics, last).await;
         tracing::info!(source, records = replayed, "journal open");
         let (journal, journal_thread) = start_group(journal, blocks_sender, metrics.clone(), fail.clone())?;
         let dead_letters = DeadLetters::new(journal.clone(), replays, clock.clone());
@@ -272,25 +277,39 @@ async fn open_journal(data: &Path) -> Result<Journal, Error> {
     Ok(journal)
 }
 
-/// Hands acceptance what the journal holds.
+/// Hands acceptance what the journal holds; answers how many records that were, and the last position.
 async fn replay(
     synced: impl Iterator<Item = Result<Synced, zeugma_journal::Error>> + Send + 'static,
     blocks: mpsc::Sender<Synced>,
     metrics: Arc<Metrics>,
-) -> Result<u64, Error> {
+) -> Result<(u64, Position), Error> {
     let replayed = tokio::task::spawn_blocking(move || {
-        let mut records = 0;
+        let (mut records, mut last) = (0, 0);
         for block in synced {
             let block = block?;
             records += block.batch.len() as u64;
+            last = block.last();
             metrics.handed_over_again();
             if blocks.blocking_send(block).is_err() {
                 return Err(zeugma_journal::Error::Closed);
             }
         }
-        Ok(records)
+        Ok((records, last))
     });
     Ok(replayed.await.map_err(|_| zeugma_journal::Error::Closed)??)
+}
+
+/// Waits until what the journal held is visible as it was before, late readings included.
+async fn caught_up(tail: &Tail, metrics: &Metrics, last: Position) {
+    let behind = || tail.accepted_through() < last || metrics.undecided.get() > 0;
+    let done = async {
+        while behind() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    if tokio::time::timeout(CATCH_UP_MAX, done).await.is_err() {
+        tracing::warn!("late readings of before the start are not decided yet, and not visible");
+    }
 }
 
 /// Ends with the journal, for a last truncation.

@@ -85,13 +85,20 @@ impl Opened {
             metrics.clone(),
             watermarks,
             self.committed_through(),
+            self.settled_through(),
         );
         Ok(Steps { acceptor, tail, known })
     }
 
     /// What the journal holds beyond what every table has.
     pub fn replay(&self) -> impl Iterator<Item = Result<Synced, zeugma_journal::Error>> + use<> {
-        self.journal.replay(self.committed_through().values().min().copied().unwrap_or(0))
+        self.journal.replay(self.settled_through())
+    }
+
+    /// Through which position every table has what it needs: it was committed, or let go by the journal.
+    fn settled_through(&self) -> Position {
+        let committed = self.committed_through().values().min().copied().unwrap_or(0);
+        committed.max(self.journal.first() - 1)
     }
 
     fn committed_through(&self) -> BTreeMap<String, Position> {

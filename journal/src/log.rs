@@ -87,6 +87,11 @@ impl Journal {
         self.next
     }
 
+    /// The lowest position that is still here; everything before it was let go.
+    pub fn first(&self) -> Position {
+        self.segments.first().copied().unwrap_or(self.next)
+    }
+
     /// How many segments there are.
     pub fn segments(&self) -> usize {
         self.segments.len()

@@ -74,7 +74,7 @@ impl City {
         let columns = rows[0].schema();
         table.ensure(&columns).await.unwrap();
         table.fence(&self.lease).await.unwrap();
-        let sealed = self.shelf.seal(domain, 1..=through, columns, rows, 0).await.unwrap();
+        let sealed = self.shelf.seal(domain, through..=through, columns, rows, 0).await.unwrap();
         table.commit(&[Arc::new(sealed)], &self.lease, through).await.unwrap();
     }
 

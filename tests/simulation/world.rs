@@ -88,6 +88,8 @@ struct Running {
     lookup: Option<Lookup>,
     /// Synced and not accepted yet.
     blocks: VecDeque<Synced>,
+    /// Whether all that the journal held at the start is decided: before that nobody is answered.
+    caught_up: bool,
     /// A lake of the reader's own, with snapshots of its own age.
     reader: Lake,
 }
@@ -222,6 +224,7 @@ impl World {
             forget,
             lookup: None,
             blocks,
+            caught_up: false,
             reader,
         })
     }
@@ -332,11 +335,14 @@ impl World {
     /// Somebody asks: each reading once, none that nobody sent, and all that was seen before.
     async fn ask(&mut self) -> Wrong {
         let fresh = self.random.bool();
-        let Some(running) = &self.running else { return Ok(()) };
-        if running.lookup.is_some() {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        let settled =
+            running.blocks.is_empty() && running.acceptor.waiting() == 0 && running.lookup.is_none();
+        running.caught_up |= settled;
+        if !running.caught_up || running.lookup.is_some() {
             return Ok(());
         }
-        let settled = running.blocks.is_empty() && running.acceptor.waiting() == 0;
+        let running = &*running;
         for name in TABLES {
             let rows = match visible(running, name, fresh).await {
                 Ok(rows) => rows?,

@@ -64,6 +64,7 @@ impl Bench {
             self.metrics.clone(),
             watermarks,
             BTreeMap::new(),
+            0,
         );
         sender.send(block).await.unwrap();
         drop(sender);
@@ -154,6 +155,7 @@ async fn commit_takes_only_the_decided_prefix() {
         bench.metrics.clone(),
         Watermarks::default(),
         BTreeMap::new(),
+        0,
     );
     let mut batch = Batch::default();
     for payload in [reading(5, 1), reading(3, 1), reading(6, 1)] {

@@ -32,14 +32,15 @@ fn rows(domains: &Domains, device: &str, minutes: std::ops::Range<i64>) -> Recor
 }
 
 async fn seal(
-    folder: &tempfile::TempDir,
-    lease: &Lease,
+    shelf: &Shelf,
     batches: Vec<RecordBatch>,
     positions: RangeInclusive<Position>,
 ) -> Vec<Arc<Sealed>> {
-    // A folder of its own: opening a shelf clears it.
-    let shelf = Shelf::open(&folder.path().join(format!("sealed-{positions:?}")), lease).unwrap();
     vec![Arc::new(shelf.seal("parking", positions, batches[0].schema(), batches, 0).await.unwrap())]
+}
+
+fn shelf(folder: &tempfile::TempDir, lease: &Lease) -> Shelf {
+    Shelf::open(&folder.path().join("shelf"), lease).unwrap()
 }
 
 async fn table(folder: &tempfile::TempDir) -> (Lake, Table, Lease, Domains) {
@@ -56,8 +57,9 @@ async fn table(folder: &tempfile::TempDir) -> (Lake, Table, Lease, Domains) {
 async fn commit_carries_its_position_and_is_not_repeated() {
     let folder = tempfile::tempdir().unwrap();
     let (lake, table, lease, domains) = table(&folder).await;
+    let shelf = shelf(&folder, &lease);
     let rows = rows(&domains, "p1", 0..2_000);
-    let written = seal(&folder, &lease, vec![rows], 1..=41).await;
+    let written = seal(&shelf, vec![rows], 1..=41).await;
     let first = table.commit(&written, &lease, 41).await.unwrap();
     assert_eq!(first.committed_through("source-a"), 41);
     // Its answer lost, the same commit is asked for again.
@@ -75,9 +77,10 @@ async fn commit_carries_its_position_and_is_not_repeated() {
 async fn commit_that_is_asked_again_with_more_takes_only_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let (_lake, table, lease, domains) = table(&folder).await;
-    let mut sealed = seal(&folder, &lease, vec![rows(&domains, "p1", 0..10)], 1..=4).await;
+    let shelf = shelf(&folder, &lease);
+    let mut sealed = seal(&shelf, vec![rows(&domains, "p1", 0..10)], 1..=4).await;
     table.commit(&sealed, &lease, 4).await.unwrap();
-    sealed.extend(seal(&folder, &lease, vec![rows(&domains, "p2", 0..5)], 5..=9).await);
+    sealed.extend(seal(&shelf, vec![rows(&domains, "p2", 0..5)], 5..=9).await);
     let snapshot = table.commit(&sealed, &lease, 9).await.unwrap();
     assert_eq!(snapshot.files().iter().map(|file| file.rows.unwrap()).sum::<u64>(), 15);
     let names: BTreeSet<_> = snapshot.files().iter().map(|file| &file.path).collect();
@@ -88,11 +91,10 @@ async fn commit_that_is_asked_again_with_more_takes_only_what_is_missing() {
 async fn sealed_files_go_when_nobody_holds_them() {
     let folder = tempfile::tempdir().unwrap();
     let (_lake, _table, lease, domains) = table(&folder).await;
-    let place = folder.path().join("shelf");
-    let shelf = Shelf::open(&place, &lease).unwrap();
+    let shelf = shelf(&folder, &lease);
     let rows = rows(&domains, "p1", 0..10);
     let sealed = shelf.seal("parking", 1..=1, rows.schema(), vec![rows.clone()], 0).await.unwrap();
-    let file = place.join(&sealed.files().next().unwrap().path);
+    let file = folder.path().join("shelf").join(&sealed.files().next().unwrap().path);
     assert!(file.exists());
     let (data, columns) = (sealed.files().next().unwrap().clone(), rows.schema());
     let read: Vec<RecordBatch> =
@@ -108,11 +110,12 @@ async fn sealed_files_go_when_nobody_holds_them() {
 async fn holder_of_an_older_epoch_cannot_commit() {
     let folder = tempfile::tempdir().unwrap();
     let (lake, table, old, domains) = table(&folder).await;
+    let shelf = shelf(&folder, &old);
     let new = Lease::take(lake.store(), "source-b", crate::lease::LEASE_MS).await.unwrap();
     let others = lake.table("parking");
     others.fence(&new).await.unwrap();
     let rows = rows(&domains, "p1", 0..3);
-    let written = seal(&folder, &old, vec![rows], 1..=1).await;
+    let written = seal(&shelf, vec![rows], 1..=1).await;
     let refused = table.commit(&written, &old, 1).await.unwrap_err();
     assert!(matches!(refused, Error::Fenced { .. }), "{refused}");
     assert_eq!(others.load().await.unwrap().files(), []);
@@ -122,8 +125,9 @@ async fn holder_of_an_older_epoch_cannot_commit() {
 async fn rows_are_found_by_their_keys() {
     let folder = tempfile::tempdir().unwrap();
     let (_lake, table, lease, domains) = table(&folder).await;
+    let shelf = shelf(&folder, &lease);
     let batches = vec![rows(&domains, "p1", 0..500), rows(&domains, "p2", 0..500)];
-    let written = seal(&folder, &lease, batches, 1..=1).await;
+    let written = seal(&shelf, batches, 1..=1).await;
     let snapshot = table.commit(&written, &lease, 1).await.unwrap();
     let time_us = NOW_US - 7 * 60_000_000;
     let key = |device: &str, time_us| Key { tenant: "lamia".into(), device: device.into(), time_us };
@@ -142,8 +146,9 @@ async fn rows_are_found_by_their_keys() {
 async fn new_field_widens_the_table_and_old_rows_stay() {
     let folder = tempfile::tempdir().unwrap();
     let (lake, table, lease, mut domains) = table(&folder).await;
+    let shelf = shelf(&folder, &lease);
     let old = rows(&domains, "p1", 0..3);
-    let written = seal(&folder, &lease, vec![old], 1..=1).await;
+    let written = seal(&shelf, vec![old], 1..=1).await;
     table.commit(&written, &lease, 1).await.unwrap();
     let grown = domains.get("parking").unwrap().newest().text.replace(
         r#"{"name": "temperature_c""#,
@@ -152,7 +157,7 @@ async fn new_field_widens_the_table_and_old_rows_stay() {
     let domain = domains.add(&grown).unwrap().expect("it has grown");
     table.ensure(domain.columns()).await.unwrap();
     let new = rows(&domains, "p2", 0..3);
-    let written = seal(&folder, &lease, vec![new], 2..=2).await;
+    let written = seal(&shelf, vec![new], 2..=2).await;
     let snapshot = table.commit(&written, &lease, 2).await.unwrap();
     let key = Key { tenant: "lamia".into(), device: "p1".into(), time_us: NOW_US };
     let date = zeugma_schemas::batch::date_of(NOW_US);

@@ -34,7 +34,7 @@ impl Bench {
         }
         let committed = committed_through.iter().map(|(name, through)| ((*name).to_owned(), *through));
         let (known, tail, metrics) = (self.known.subscribe(), self.tail.clone(), self.metrics.clone());
-        let acceptor = Acceptor::new(SOURCE, known, tail, metrics, watermarks, committed.collect());
+        let acceptor = Acceptor::new(SOURCE, known, tail, metrics, watermarks, committed.collect(), 0);
         let (sender, blocks) = mpsc::channel(1);
         sender.send(Synced { first, batch }).await.unwrap();
         drop(sender);
