@@ -15,6 +15,10 @@ use super::{Counts, Plan, latency::Latency, wire};
 /// Bytes encoded before they are written: more would only wait in our memory instead of the kernel's.
 const OUT_BYTES: usize = 64 * 1024;
 
+/// A window is filled again once this part of it is acknowledged, so that one write carries many packets
+/// also where each was acknowledged by itself.
+const REFILL: u64 = 4;
+
 /// Over loopback a listener either takes a connection at once or refuses it at once.
 const CONNECT_MAX: Duration = Duration::from_millis(250);
 
@@ -183,6 +187,11 @@ impl Connection {
         }
         let window = self.counts.acknowledged + plan.in_flight;
         let through = self.due(plan, now).min(window).min(self.limit);
+        // A few acknowledgements are not worth a write, unless they are the last or there is a rate to keep.
+        let few = through.saturating_sub(self.next) < plan.in_flight / REFILL;
+        if few && plan.rate.is_none() && through < self.limit {
+            return false;
+        }
         let before = self.next;
         while self.next < through && self.out.len() < OUT_BYTES {
             let reading = plan.crowd.reading(self.number, self.next);

@@ -18,7 +18,7 @@ const TICKS_A_ROUND: u64 = 5;
 /// Without a rate, acknowledgements gather for so long before they are read. A side that sends each by
 /// itself would otherwise wake us for each, and pay for our system calls: at 200,000 readings a second
 /// with 10,000 in flight it takes 50 ms until a publish is acknowledged, so this costs nobody anything.
-const GATHER: Duration = Duration::from_micros(300);
+const GATHER: Duration = Duration::from_millis(1);
 
 /// How often a connection that broke is tried again.
 const CONNECT_EVERY: Duration = Duration::from_millis(50);
