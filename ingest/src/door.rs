@@ -16,10 +16,11 @@
 //! - [`limits`] - how much of everything, and what it adds up to
 //! - [`line`] - connections that wait for a limit
 //! - [`names`] - a second connection of a client id ends the first
+//! - [`order`] - the publishes of a connection stay in order
 //! - [`publish`] - what becomes of one publish
 //! - [`rules`] - what each version of the protocol is told and answered
 //! - [`server`] - how the listener starts and ends
-//! - [`session`] - one connection: its tenant, its order, its share of the memory
+//! - [`session`] - one connection: its tenant, its share of everything, when it may be read
 //! - [`sink`] - how a connection is closed
 //! - [`turn`] - the payloads of one turn of a worker's loop, told of together
 //! - [`worker`] - what the connections of one thread share
@@ -31,6 +32,7 @@ mod guests;
 pub mod limits;
 mod line;
 mod names;
+mod order;
 mod publish;
 mod rules;
 mod server;

@@ -1,10 +1,13 @@
 //! A small storm: many come back at once among bad guests, and nothing is lost, nothing there twice.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use zeugma_tests::{
     City,
-    storm::{self, Config},
+    storm::{
+        self, Config,
+        guests::{KINDS, Kind},
+    },
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -17,11 +20,17 @@ async fn everybody_delivers_in_a_storm_of_devices_and_bad_guests() {
         tenants: 40,
         guests: 30,
         steady: 4,
+        // Enough for the silent to be ended: their keep-alive is 5 s.
+        at_least: Duration::from_secs(10),
         at_most: Duration::from_secs(120),
     };
     let outcome = storm::run(&config).await.unwrap();
     assert_eq!((outcome.stored, outcome.delivered), (10_000, 10_000));
     assert_eq!((outcome.waits.unheard, outcome.waits.broken), (0, 0));
+    for (kind, ended) in KINDS.iter().zip(&outcome.visits.ended) {
+        let is_ended = matches!(kind, Kind::HalfOpen | Kind::Silent | Kind::Garbage | Kind::Boastful);
+        assert!(!is_ended || ended.load(Relaxed) >= 30, "{kind:?} guests are not ended");
+    }
     for restarted in [false, true] {
         if restarted {
             city.restart().await;

@@ -42,6 +42,8 @@ pub struct Config {
     pub guests: usize,
     /// Devices that go on.
     pub steady: usize,
+    /// How long guests and those who go on stay, even if everything is delivered before.
+    pub at_least: Duration,
     /// How long the storm may last.
     pub at_most: Duration,
 }
@@ -77,6 +79,7 @@ pub async fn run(config: &Config) -> anyhow::Result<Outcome> {
     let began = Instant::now();
     let crowd = crowd::come_back(config).await?;
     let took = began.elapsed();
+    tokio::time::sleep_until(began + config.at_least).await;
     over.cancel();
     let mut check = crowd.check;
     let waits = steady::stop(steady, &mut check).await?;

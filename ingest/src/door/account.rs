@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -17,6 +17,9 @@ const BURST_NS: i64 = 1_000_000_000;
 
 /// Nobody is made to wait longer than this, whatever the clock does.
 const DEBT_NS_MAX: i64 = 10_000_000_000;
+
+/// Connections that have not spoken yet and are served with each one of a tenant.
+const NEWCOMERS_PER_TURN: u64 = 16;
 
 /// Accounts that are kept before those without a use are looked for.
 const ACCOUNTS_KEPT: usize = 1_024;
@@ -33,6 +36,8 @@ pub(super) struct Account {
     large_bytes: AtomicUsize,
     /// Until when the rate is used up.
     spent_until_ns: AtomicI64,
+    /// The last ticket it was given.
+    ticket: AtomicU64,
 }
 
 impl Account {
@@ -67,6 +72,7 @@ impl Account {
             in_flight_bytes: AtomicUsize::new(0),
             large_bytes: AtomicUsize::new(0),
             spent_until_ns: AtomicI64::new(0),
+            ticket: AtomicU64::new(0),
         }
     }
 
@@ -122,6 +128,17 @@ impl Account {
         add_below(&self.large_bytes, bytes, self.large_bytes_max)
     }
 
+    /// The next ticket, this much behind its last one or behind those that are served now.
+    fn next_ticket(&self, served: u64, step: u64) -> u64 {
+        let after = |ticket: u64| ticket.max(served) + step;
+        // Always written, so that the error cannot be.
+        after(
+            self.ticket
+                .fetch_update(Relaxed, Relaxed, |ticket| Some(after(ticket)))
+                .unwrap_or_else(|last| last),
+        )
+    }
+
     fn is_idle(self: &Arc<Account>, now_us: i64) -> bool {
         Arc::strong_count(self) == 1 && self.spent_until_ns.load(Relaxed) <= now_us.saturating_mul(1_000)
     }
@@ -146,7 +163,11 @@ pub(super) struct Accounts {
     pub all: Account,
     /// That of topics that name no tenant.
     nobody: Arc<Account>,
+    /// That of those who have not said who they are of.
+    newcomers: Account,
     tenants: Mutex<Tenants>,
+    /// The highest ticket that was served.
+    served: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -162,6 +183,8 @@ impl Accounts {
             limits: limits.clone(),
             all: Account::of_all(limits),
             nobody: Arc::new(Account::of_tenant(limits)),
+            newcomers: Account::of_all(limits),
+            served: AtomicU64::new(0),
             tenants: Mutex::new(Tenants { accounts: HashMap::new(), prune_at: ACCOUNTS_KEPT }),
         }
     }
@@ -182,6 +205,21 @@ impl Accounts {
         let account = Arc::new(Account::of_tenant(&self.limits));
         tenants.accounts.insert(tenant.into(), account.clone());
         account
+    }
+
+    /// A place in line: by these, one connection of each tenant after the other is served, and a few
+    /// newcomers with them, so that a tenant of many does not keep back one of few.
+    pub fn ticket(&self, tenant: Option<&Account>) -> u64 {
+        let served = self.served.load(Relaxed);
+        match tenant {
+            Some(tenant) => tenant.next_ticket(served, NEWCOMERS_PER_TURN),
+            None => self.newcomers.next_ticket(served, 1),
+        }
+    }
+
+    /// Notes that a ticket was served.
+    pub fn serve(&self, ticket: u64) {
+        self.served.fetch_max(ticket, Relaxed);
     }
 
     /// Makes room for a payload that comes in pieces, until the answer is dropped.

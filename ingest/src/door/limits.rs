@@ -20,7 +20,7 @@
 //! | beginnings of payloads that are too large | [`Limits::connections`] x 4 KiB | 47 MiB |
 //! | payloads that come in pieces | [`LARGE_BYTES_MAX`] and one payload of each worker | 65 MiB |
 //! | waiting for the sync | [`IN_FLIGHT_BYTES_MAX`], and what moved here from the first line | 64 MiB |
-//! | their handlers | [`IN_FLIGHT_MAX`] x about 1 KiB | 128 MiB |
+//! | their handlers | [`IN_FLIGHT_MAX`] x about 2 KiB | 64 MiB |
 //!
 //! That is what thousands of guests reach who all do the worst at once. A connection that is silent, or has
 //! sent whole packets only, holds no buffer. The journal has limits of its own behind these.
@@ -73,9 +73,9 @@ impl Limits {
     }
 }
 
-/// Payloads of all connections that may wait for their sync. At 500,000 a second, faster than this door has
-/// ever been, that is a quarter of a second; a sync takes milliseconds.
-pub const IN_FLIGHT_MAX: usize = 128 << 10;
+/// Payloads of all connections that may wait for their sync: at 200,000 a second that is a sixth of a second,
+/// and a sync takes milliseconds. More would only make whoever comes later wait behind them.
+pub const IN_FLIGHT_MAX: usize = 32 << 10;
 
 /// Bytes of all connections that may wait for their sync: as much as the journal gathers for one block.
 pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;

@@ -1,4 +1,4 @@
-//! The line: connections that wait for a limit, in the order in which they began to wait.
+//! The line: connections that wait for a limit, one of each tenant after the other.
 //!
 //! What they wait for happens elsewhere - time passes, another worker's payloads are synced - and nobody
 //! tells them, so a worker with anybody in line looks every few milliseconds.
@@ -19,16 +19,7 @@ use super::{
 #[derive(Default)]
 pub(super) struct Line {
     waiting: RefCell<Vec<(u64, Weak<Session>)>>,
-    tickets: Cell<u64>,
     is_looked_at: Cell<bool>,
-}
-
-impl Line {
-    /// A number higher than all before.
-    pub fn ticket(&self) -> u64 {
-        self.tickets.set(self.tickets.get() + 1);
-        self.tickets.get()
-    }
 }
 
 /// Puts a session in line by its ticket: whoever was woken and found no room again keeps the place it had.
@@ -40,14 +31,24 @@ pub(super) fn queue(worker: &Rc<Worker>, ticket: u64, session: &Rc<Session>) {
     }
 }
 
-/// Wakes whoever need not wait any more, until nobody is in line.
+/// Wakes whoever need not wait any more, until nobody is in line; as many at once as there is room for, as
+/// all that are woken look for it.
 async fn look(worker: &Worker) {
     loop {
         sleep(LOOK).await;
         worker.look_for_room();
         let mut waiting = worker.line.waiting.take();
         waiting.sort_unstable_by_key(|(ticket, _)| *ticket);
-        waiting.retain(|(_, session)| session.upgrade().is_some_and(|session| !session.wake_if_free()));
+        let mut turns = worker.turns();
+        waiting.retain(|(ticket, session)| {
+            let Some(session) = session.upgrade() else { return false };
+            let is_woken = turns > 0 && session.wake_if_free();
+            if is_woken {
+                turns -= 1;
+                worker.accounts.serve(*ticket);
+            }
+            !is_woken
+        });
         // Nobody ran meanwhile, so nobody has queued.
         let is_empty = waiting.is_empty();
         worker.line.waiting.replace(waiting);

@@ -101,7 +101,7 @@ impl Publish<'_> {
 
     /// For MQTT 3.1.1, which cannot refuse: everything is kept, and acceptance judges it.
     pub async fn keep(self, session: &Rc<Session>) -> Result<Submitted, Error> {
-        let place = session.place();
+        let place = session.order.place();
         let account = self.count(session)?;
         let (bytes, sha256) = match self.payload_bytes > PAYLOAD_BYTES_MAX {
             false => (self.read_whole(session, &account).await?, None),
@@ -122,7 +122,7 @@ impl Publish<'_> {
     /// For MQTT 5: what is malformed or too large is read to its end and refused with a reason.
     pub async fn keep_or_refuse(self, session: &Rc<Session>) -> Result<Result<Submitted, Refusal>, Error> {
         let Some(refusal) = self.refusal() else { return self.keep(session).await.map(Ok) };
-        let place = session.place();
+        let place = session.order.place();
         let account = self.count(session)?;
         self.read(session, &account, |_| ()).await?;
         place.reached().await;

@@ -1,8 +1,7 @@
-//! A session: one connection, whose records keep their order and whose share of the memory is limited.
+//! A session: one connection, and when it may be read further.
 
 use std::{
     cell::{Cell, RefCell},
-    future::poll_fn,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -12,6 +11,7 @@ use super::{
     account::{Account, has_come, tenant_of},
     limits::{SESSION_IN_FLIGHT_BYTES_MAX, UNRELEASED_MAX},
     line,
+    order::Order,
     publish::Error,
     sink::Farewell,
     worker::Worker,
@@ -27,10 +27,8 @@ pub(super) struct Session {
     pub id: u64,
     /// Its client id, by which another connection may end it.
     name: Option<Box<str>>,
-    /// The number that the next publish gets, and the one whose turn it is.
-    next: Cell<u64>,
-    serving: Cell<u64>,
-    waiting: RefCell<Vec<Waker>>,
+    /// The order of its publishes.
+    pub order: Rc<Order>,
     in_flight: Cell<usize>,
     in_flight_bytes: Cell<usize>,
     /// QoS 2 publishes whose release has not come.
@@ -59,9 +57,7 @@ impl Session {
             worker,
             id,
             name,
-            next: Cell::default(),
-            serving: Cell::default(),
-            waiting: RefCell::default(),
+            order: Rc::default(),
             in_flight: Cell::default(),
             in_flight_bytes: Cell::default(),
             unreleased: Cell::default(),
@@ -87,7 +83,8 @@ impl Session {
         if is_held_back && !self.worker.is_closing() && !self.is_queued.replace(true) {
             let ticket = self.ticket.get().unwrap_or_else(|| {
                 self.worker.metrics.slowed.inc();
-                self.worker.line.ticket()
+                let account = self.account.borrow();
+                self.worker.accounts.ticket(account.as_ref().map(|(_, account)| &**account))
             });
             self.ticket.set(Some(ticket));
             line::queue(&self.worker, ticket, self);
@@ -200,13 +197,6 @@ impl Session {
         self.unreleased.set(self.unreleased.get().saturating_sub(1));
     }
 
-    /// A place in the order of arrival; to be taken before anything is waited for.
-    pub fn place(self: &Rc<Session>) -> Place {
-        let number = self.next.get();
-        self.next.set(number + 1);
-        Place { session: self.clone(), number }
-    }
-
     /// Counts a payload that waits for its sync, until the answer is dropped.
     pub fn hold(self: &Rc<Session>, account: Arc<Account>, bytes: usize) -> Held {
         self.in_flight.set(self.in_flight.get() + 1);
@@ -232,35 +222,6 @@ pub(super) struct Pieces(Rc<Session>);
 impl Drop for Pieces {
     fn drop(&mut self) {
         self.0.in_pieces.set(false);
-    }
-}
-
-/// A publish's place in the order of its connection: a payload that comes in pieces keeps back the whole
-/// ones behind it.
-pub(super) struct Place {
-    session: Rc<Session>,
-    number: u64,
-}
-
-impl Place {
-    /// Waits until all before it have been submitted.
-    pub async fn reached(&self) {
-        poll_fn(|context| {
-            if self.session.serving.get() >= self.number {
-                return Poll::Ready(());
-            }
-            self.session.waiting.borrow_mut().push(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let session = &self.session;
-        session.serving.set(session.serving.get().max(self.number + 1));
-        session.waiting.take().into_iter().for_each(Waker::wake);
     }
 }
 

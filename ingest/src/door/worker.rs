@@ -17,7 +17,7 @@ use super::{
     DRAIN, Parts,
     account::Accounts,
     guests::Guests,
-    limits::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX},
+    limits::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, UNREAD_BYTES_MAX},
     line::Line,
     sink::{Farewell, Sink},
     turn::{Outcome, Turn},
@@ -27,6 +27,9 @@ use crate::{Clock, Metrics};
 /// A turn is submitted early once it holds this much, so that what a worker adds beyond the journal's own
 /// limit is this and one payload.
 const TURN_BYTES_MAX: usize = 4 << 20;
+
+/// Payloads of one read, of usual size.
+const PAYLOADS_READ: usize = 100;
 
 /// How often limits, a full journal, or a door that closes, are looked at again.
 pub(super) const LOOK: Duration = Duration::from_millis(5);
@@ -107,6 +110,13 @@ impl Worker {
     /// Whether connections may be read.
     pub fn is_open(&self) -> bool {
         self.has_room.get() && self.held.get() < self.held_max && self.held_bytes.get() < self.held_bytes_max
+    }
+
+    /// How many connections may be read at once, if each brings what one read holds; one in any case.
+    pub fn turns(&self) -> usize {
+        let payloads = self.held_max.saturating_sub(self.held.get()) / PAYLOADS_READ;
+        let bytes = self.held_bytes_max.saturating_sub(self.held_bytes.get()) / UNREAD_BYTES_MAX;
+        payloads.min(bytes).max(1)
     }
 
     /// Whether the door closes.

@@ -37,6 +37,9 @@ struct Args {
     /// Devices that go on as if nothing were
     #[arg(long, default_value_t = 10)]
     steady: usize,
+    /// How long guests stay, even if everything is delivered before, seconds
+    #[arg(long, default_value_t = 0)]
+    at_least: u64,
     /// How long the storm may last, seconds
     #[arg(long, default_value_t = 300)]
     at_most: u64,
@@ -65,14 +68,16 @@ async fn main() -> anyhow::Result<ExitCode> {
         tenants: args.tenants,
         guests: args.guests,
         steady: args.steady,
+        at_least: Duration::from_secs(args.at_least),
         at_most: Duration::from_secs(args.at_most),
     };
     let outcome = storm::run(&config).await?;
+    let storm_peak_kib = server.memory_peak_kib()?;
     let url = format!("http://{http}");
     let asked = Instant::now();
     let found = outcome.check.ask(&url).await?;
     let metrics = reqwest::get(format!("{url}/metrics")).await?.text().await?;
-    report(&outcome, &found, &metrics, server.memory_peak_kib()?, asked.elapsed());
+    report(&outcome, &found, &metrics, [storm_peak_kib, server.memory_peak_kib()?], asked.elapsed());
     let stopped = server.interrupt();
     let is_right = found.is_right()
         && outcome.delivered == outcome.stored
@@ -81,7 +86,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn report(outcome: &Outcome, found: &Found, metrics: &str, peak_kib: u64, asking: Duration) {
+fn report(outcome: &Outcome, found: &Found, metrics: &str, peaks_kib: [u64; 2], asking: Duration) {
     let metric = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap_or(" ?").trim();
     let ms = |wait: Duration| wait.as_secs_f64() * 1e3;
     println!("stored         {} readings, delivered {}", outcome.stored, outcome.delivered);
@@ -121,5 +126,6 @@ fn report(outcome: &Outcome, found: &Found, metrics: &str, peak_kib: u64, asking
         ms(waits.longest),
         waits.broken
     );
-    println!("peak memory    {:.0} MiB", peak_kib as f64 / 1024.0);
+    let [storm_mib, mib] = peaks_kib.map(|kib| kib as f64 / 1024.0);
+    println!("peak memory    {storm_mib:.0} MiB in the storm, {mib:.0} MiB with the questions after it");
 }

@@ -75,3 +75,20 @@ fn topic_names_its_tenant_even_if_it_is_malformed_further_on() {
         assert_eq!(tenant_of(topic), tenant, "{topic}");
     }
 }
+
+#[test]
+fn tenants_are_served_in_turn_and_newcomers_with_them() {
+    let accounts = accounts(|_| ());
+    let (many, few) = (accounts.of("lamia", NOW_US), accounts.of("szeged", NOW_US));
+    let mut line: Vec<_> = (0..4).map(|_| (accounts.ticket(Some(&many)), "many")).collect();
+    line.extend((0..40).map(|_| (accounts.ticket(None), "new")));
+    line.push((accounts.ticket(Some(&few)), "few"));
+    line.sort_by_key(|(ticket, _)| *ticket);
+    let at = |who: &str| line.iter().position(|(_, one)| *one == who).unwrap();
+    assert!(at("few") < 20, "{line:?}");
+    let last = |who: &str| line.iter().rposition(|(_, one)| *one == who).unwrap();
+    assert!(last("new") < last("many"), "{line:?}");
+    // Whoever was not there is not ahead of those who wait by what it did not use.
+    accounts.serve(line[line.len() - 1].0);
+    assert!(accounts.ticket(Some(&few)) > line[line.len() - 1].0);
+}
