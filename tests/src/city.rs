@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use serde_json::Value;
 use tempfile::TempDir;
 use zeugma::server::{PlaceArgs, Server, Settings, UpArgs, WriterArgs};
-use zeugma_ingest::Clock;
+use zeugma_ingest::{Clock, Status};
 
 use crate::Device;
 
@@ -66,6 +66,11 @@ impl City {
     pub fn lake(&self) -> String {
         let inside = self.args.place.data.join("lake").display().to_string();
         self.args.place.lake.clone().unwrap_or(inside)
+    }
+
+    /// How its writing half fares.
+    pub fn status(&self) -> Status {
+        self.server().status().expect("a writing half")
     }
 
     /// Where devices publish.
