@@ -6,8 +6,10 @@
 //! silently. Decisions use only what stands in the record, never the clock, so a replay decides the same.
 //!
 //! Newer than its device's watermark, a reading is new by definition: the fast path. The others are
-//! [`late`]: they are gathered and compared with tail and lake, while newer ones go on.
+//! [`late`]: they are gathered and compared with tail and lake, while newer ones go on. Dead letters that
+//! are replayed are judged in the same way, [`again`].
 
+pub(crate) mod again;
 mod late;
 
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
@@ -19,15 +21,17 @@ use zeugma_schemas::{
     batch::{Builder, Origin},
     dead_letter::{self, DeadLetter, Reason},
     domain::{Domain, Domains},
-    payload::{Content, Reading, Rejected, readings},
+    payload::{Content, Judged, Reading, Rejected, readings_again},
     topic::Topic,
 };
 
 use crate::{
+    dead_letters::Replays,
     metrics::{Metrics, Tally, because, lags::NOBODY},
     tail::Tail,
     watermarks::Watermarks,
 };
+use again::Again;
 use late::Late;
 pub use late::{Undecided, Verdicts};
 
@@ -65,6 +69,8 @@ pub struct Acceptor {
     /// Through which position each table held everything when we began: what a replay finds at or before
     /// it has been decided once, and is in the lake.
     committed_through: BTreeMap<String, Position>,
+    /// Dead letters that came again.
+    again: Again,
 }
 
 /// A look-up that runs beside acceptance.
@@ -75,7 +81,8 @@ pub type Lookup = Pin<Box<dyn Future<Output = Result<Verdicts, Undecided>> + Sen
 struct Gathered {
     /// By domain and number of its versions: late readings may be of an older one.
     builders: BTreeMap<(String, usize), (Builder, Vec<Position>)>,
-    letters: Vec<DeadLetter>,
+    /// With the positions of their records, which those of replayed letters do not name themselves.
+    letters: Vec<(Position, DeadLetter)>,
 }
 
 impl Acceptor {
@@ -99,7 +106,13 @@ impl Acceptor {
             waiting: Vec::new(),
             deciding: BTreeMap::new(),
             committed_through,
+            again: Again::default(),
         }
+    }
+
+    /// The same, telling those who wait what became of replayed dead letters.
+    pub fn telling(self, replays: Replays) -> Acceptor {
+        Acceptor { again: Again::new(replays), ..self }
     }
 
     /// Accepts blocks until there are no more and nothing is undecided.
@@ -140,10 +153,12 @@ impl Acceptor {
         let mut gathered = Gathered::default();
         for (position, record) in block.records() {
             if position > self.accepted_through {
-                self.accept_record(&known.domains, position, &record, &mut gathered);
+                let judged = self.again.begin(position, &record);
+                self.accept_record(&known.domains, position, &record, judged, &mut gathered);
             }
         }
         self.accepted_through = self.accepted_through.max(block.last());
+        self.settle(&mut gathered);
         self.put(gathered)?;
         self.tell_decided();
         self.metrics.accepted_block(block.last(), &mut self.tally);
@@ -155,6 +170,7 @@ impl Acceptor {
         domains: &Domains,
         position: Position,
         record: &Record<'_>,
+        judged: Judged,
         into: &mut Gathered,
     ) {
         let letter = Letter { source: self.source.clone(), position, record };
@@ -166,23 +182,24 @@ impl Acceptor {
                     format!("the payload has {bytes} bytes, more than are accepted; its SHA-256 is {sha256}");
                 let letter = DeadLetter {
                     payload_bytes: bytes as i64,
-                    ..letter.whole(Reason::TooLarge, detail, kept)
+                    ..letter.whole(Reason::TooLarge, detail, kept, 0)
                 };
                 return self.reject(into, letter);
             }
-            (Payload::Whole(payload), None) => {
+            (Payload::Whole(payload) | Payload::Again { bytes: payload, .. }, None) => {
                 let detail = "the topic is not city/v1/{tenant}/{domain}/{device}".to_owned();
-                return self.reject(into, letter.whole(Reason::Topic, detail, payload));
+                return self.reject(into, letter.whole(Reason::Topic, detail, payload, judged.first_index));
             }
-            (Payload::Whole(payload), Some(_)) => payload,
+            (Payload::Whole(payload) | Payload::Again { bytes: payload, .. }, Some(_)) => payload,
         };
         let topic = topic.expect("matched above");
         let Some(domain) = domains.get(topic.domain) else {
             let detail =
                 format!("there is no schema for domain `{}`: give its .avsc file to --schemas", topic.domain);
-            return self.reject(into, letter.whole(Reason::UnknownDomain, detail, payload));
+            let letter = letter.whole(Reason::UnknownDomain, detail, payload, judged.first_index);
+            return self.reject(into, letter);
         };
-        for reading in readings(domain, payload, record.received_at_us) {
+        for reading in readings_again(domain, payload, judged) {
             self.tally.of(topic.domain, topic.tenant).heard += 1;
             match reading {
                 Ok(reading) => self.accept_reading(domain, topic, position, record, &reading, into),
@@ -213,17 +230,19 @@ impl Acceptor {
         if watermark.is_some_and(|watermark| reading.time_us <= watermark) {
             counts.wait(record.received_at_us);
             self.metrics.undecided.inc();
+            self.again.waits(position);
             self.waiting.push(Late::new(domain, topic, position, record, reading));
             return;
         }
         if self.is_committed(topic.domain, position) {
-            // It was refused when it came, and its schema has been mended since: its dead letter is kept.
-            return;
+            let late = Late::new(domain, topic, position, record, reading);
+            return self.reject(into, late.missed(&self.source));
         }
         self.watermarks.raise(topic.domain, topic.tenant, topic.device, reading.time_us);
         let origin =
             Origin { tenant: topic.tenant, device: topic.device, received_at_us: record.received_at_us };
         into.row(domain, origin, reading, position);
+        self.again.accepted(position);
         let counts = self.tally.of(topic.domain, topic.tenant);
         counts.accepted += 1;
         counts.row(position, record.received_at_us);
@@ -234,12 +253,28 @@ impl Acceptor {
     }
 
     fn reject(&mut self, into: &mut Gathered, letter: DeadLetter) {
+        if let Some(letter) = self.again.rejected(letter) {
+            self.keep(into, letter.position as Position, letter);
+        }
+    }
+
+    fn keep(&mut self, into: &mut Gathered, position: Position, letter: DeadLetter) {
         // A dead letter's identity is its position.
-        if !self.is_committed(dead_letter::TABLE, letter.position as Position) {
+        if self.is_committed(dead_letter::TABLE, position) {
+            return;
+        }
+        if letter.reason != Reason::Replayed {
             self.metrics.rejected.get_or_create(&because(letter.reason)).inc();
-            let counts = self.tally.of(dead_letter::TABLE, letter.tenant.as_deref().unwrap_or(NOBODY));
-            counts.row(letter.position as Position, letter.received_at_us);
-            into.letters.push(letter);
+            self.metrics.rejected.get_or_create(&because(letter.reason)).inc();
+        }
+        let counts = self.tally.of(dead_letter::TABLE, letter.tenant.as_deref().unwrap_or(NOBODY));
+        counts.row(position, letter.received_at_us);
+        into.letters.push((position, letter));
+    }
+
+    fn settle(&mut self, into: &mut Gathered) {
+        for (position, letter) in self.again.settle() {
+            self.keep(into, position, letter);
         }
     }
 
@@ -247,13 +282,15 @@ impl Acceptor {
         for ((domain, _), (mut builder, positions)) in gathered.builders {
             self.tail.append(&domain, builder.finish()?, positions)?;
         }
-        let positions = gathered.letters.iter().map(|letter| letter.position as Position).collect();
-        self.tail.append(dead_letter::TABLE, dead_letter::to_batch(&gathered.letters)?, positions)
+        let mut letters = gathered.letters;
+        letters.sort_by_key(|(position, _)| *position);
+        let (positions, letters): (Vec<_>, Vec<_>) = letters.into_iter().unzip();
+        self.tail.append(dead_letter::TABLE, dead_letter::to_batch(&letters)?, positions)
     }
 
     /// Tells the tail which prefix of each table is decided. A late reading may yet become a row of its
     /// domain's table or a dead letter, so it holds back both.
-    fn tell_decided(&self) {
+    fn tell_decided(&mut self) {
         let mut undecided = self.deciding.clone();
         for late in &self.waiting {
             late::lower(&mut undecided, late.domain.name(), late.position);
@@ -262,6 +299,7 @@ impl Acceptor {
             undecided.insert(dead_letter::TABLE.to_owned(), first);
         }
         self.tail.decided(self.accepted_through, &undecided);
+        self.again.tell();
     }
 
     /// How many late readings wait for a look-up.
@@ -302,23 +340,30 @@ impl Acceptor {
             .undecided
             .dec_by((verdicts.new.len() + verdicts.repeats.len() + verdicts.conflicts.len()) as i64);
         for late in verdicts.new {
+            self.again.answered(late.position);
             if self.is_committed(late.domain.name(), late.position) {
+                self.reject(&mut gathered, late.missed(&self.source));
                 continue;
             }
+            self.again.accepted(late.position);
             let counts = self.tally.of(late.domain.name(), late.origin().tenant);
             counts.accepted += 1;
             counts.row(late.position, late.origin().received_at_us);
             gathered.row(&late.domain, late.origin(), &late.reading(), late.position);
         }
         for late in verdicts.repeats {
+            self.again.answered(late.position);
+            self.again.repeated(late.position);
             if self.is_committed(late.domain.name(), late.position) {
                 continue;
             }
             self.tally.of(late.domain.name(), late.origin().tenant).repeated += 1;
         }
         for late in verdicts.conflicts {
+            self.again.answered(late.position);
             self.reject(&mut gathered, late.conflict(&self.source));
         }
+        self.settle(&mut gathered);
         self.put(gathered)?;
         self.tell_decided();
         self.metrics.decided(&mut self.tally);
@@ -343,8 +388,8 @@ struct Letter<'a> {
 }
 
 impl Letter<'_> {
-    fn whole(&self, reason: Reason, detail: String, bytes: &[u8]) -> DeadLetter {
-        self.of(Rejected { index: 0, reason, detail, bytes })
+    fn whole(&self, reason: Reason, detail: String, bytes: &[u8], index: u32) -> DeadLetter {
+        self.of(Rejected { index, reason, detail, bytes })
     }
 
     fn of(&self, rejected: Rejected<'_>) -> DeadLetter {

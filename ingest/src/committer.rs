@@ -61,44 +61,52 @@ impl Committer {
     /// [`Error::Fenced`] once another process holds the lake. All other errors are waited for.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), Error> {
         let mut next = Instant::now() + self.interval;
-        let mut again = false;
-        let mut failed_in_a_row = 0_u64;
+        // Attempts that failed in a row.
+        let mut failed = 0_u64;
         let mut committing: Option<BoxFuture<'_, Result<(), Error>>> = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 result = async { committing.as_mut().expect("guarded").await }, if committing.is_some() => {
                     committing = None;
-                    again = !succeeded("a commit failed and will be tried again", result)?;
-                    if !again && failed_in_a_row > 0 {
-                        tracing::info!(attempts = failed_in_a_row, "the lake is back: what waited is committed");
+                    match waits_for_lake(result)? {
+                        None if failed > 0 => {
+                            tracing::info!(attempts = failed, "the lake is back: what waited is committed");
+                            failed = 0;
+                        }
+                        None => {}
+                        Some(error) => {
+                            failed += 1;
+                            let error = &error as &dyn std::error::Error;
+                            tracing::warn!(error, attempts = failed, "a commit failed and will be tried again");
+                            next = next.min(Instant::now() + RETRY);
+                        }
                     }
-                    failed_in_a_row = if again { failed_in_a_row + 1 } else { 0 };
                 }
                 () = tokio::time::sleep_until(next), if committing.is_none() => {
                     next = Instant::now() + self.interval;
-                    again = !succeeded("rows cannot be sealed; trying again", self.seal_all(again).await)?;
-                    if !again {
-                        committing = Some(Box::pin(self.commit_all()));
+                    match self.seal_all(failed > 0).await {
+                        Ok(()) => committing = Some(Box::pin(self.commit_all())),
+                        Err(error) => {
+                            not_sealed(&error);
+                            next = next.min(Instant::now() + RETRY);
+                        }
                     }
                 }
                 () = self.tail.full() => match self.seal_large().await {
                     // While the lake is away there are always many.
-                    Ok(many) if many && !again => next = Instant::now(),
+                    Ok(many) if many && failed == 0 => next = Instant::now(),
                     Ok(_) => {}
                     Err(error) => {
-                        report("rows cannot be sealed; trying again", &error);
+                        not_sealed(&error);
                         tokio::time::sleep(RETRY).await;
                     }
                 },
             }
-            if again {
-                next = next.min(Instant::now() + RETRY);
-            }
         }
-        // What is under way comes to its end; whoever stops us says how long that may take.
+        // What is under way comes to its end; whoever stops us says how long that may take, and tries again.
         match committing {
-            Some(committing) => succeeded("the last commit failed", committing.await).map(drop),
+            Some(committing) => waits_for_lake(committing.await).map(drop),
             None => Ok(()),
         }
     }
@@ -170,33 +178,31 @@ impl Committer {
     }
 
     async fn commit(&self, tables: &Tables, name: &str) -> Result<(), Error> {
+        let begun_us = (self.clock)();
         let Some(due) = self.tail.due(name) else { return Ok(()) };
         let table = tables.get(name).ok_or_else(|| Error::NoTable { table: name.to_owned() })?;
-        let begun_us = (self.clock)();
         let snapshot = table.commit(&due.rows, &self.lease, due.through).await?;
         let rows: usize = due.rows.iter().map(|sealed| sealed.rows()).sum();
-        tracing::debug!(table = name, version = snapshot.version(), rows, "committed");
-        self.metrics.committed(name, rows, due.through, begun_us);
+        let (version, through) = (snapshot.version(), due.through);
+        tracing::debug!(table = name, version, rows, through, "committed");
+        self.metrics.committed(name, rows, through, begun_us);
         self.tail.release(name, due.through);
         Ok(())
     }
 }
 
-/// Whether a step succeeded; a failure is reported.
+/// The failure of a commit, if it is one that can be waited for.
 ///
 /// # Errors
 /// The failure after which there is nothing to wait for.
-fn succeeded(failed: &str, result: Result<(), Error>) -> Result<bool, Error> {
+fn waits_for_lake(result: Result<(), Error>) -> Result<Option<Error>, Error> {
     match result {
-        Ok(()) => Ok(true),
+        Ok(()) => Ok(None),
         Err(error) if error.kind() == ErrorKind::Fenced => Err(error),
-        Err(error) => {
-            report(failed, &error);
-            Ok(false)
-        }
+        Err(error) => Ok(Some(error)),
     }
 }
 
-fn report(what: &str, error: &Error) {
-    tracing::warn!(error = error as &dyn std::error::Error, "{what}");
+fn not_sealed(error: &Error) {
+    tracing::warn!(error = error as &dyn std::error::Error, "rows cannot be sealed; trying again");
 }

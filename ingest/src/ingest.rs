@@ -22,7 +22,8 @@ use crate::{
     Clock, Error, Metrics, Status,
     clock_keeper::ClockKeeper,
     committer::Committer,
-    door::Door,
+    dead_letters::{DeadLetters, Replays},
+    door::{self, Door},
     maintenance::{keep_lease, watch_schemas},
     schema_files::SchemaFiles,
     start::{Opened, Steps},
@@ -54,6 +55,8 @@ pub struct Config {
     pub commit_interval: Duration,
     /// The operator says that this machine's clock is right, whatever devices say.
     pub trust_clock: bool,
+    /// How much devices may take.
+    pub limits: door::Limits,
 }
 
 /// A running writer.
@@ -61,6 +64,7 @@ pub struct Config {
 pub struct Ingest {
     tail: Tail,
     metrics: Arc<Metrics>,
+    dead_letters: DeadLetters,
     source: String,
     door: Option<Door>,
     subscriber: Option<Subscriber>,
@@ -93,6 +97,8 @@ impl Ingest {
         let shelf = Shelf::open(&config.data.join("sealed"), &opened.lease)?;
         let Steps { acceptor, tail, known } = opened.steps(&metrics).await?;
         let (blocks_sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
+        let replays = Replays::default();
+        let acceptor = acceptor.telling(replays.clone());
         let (fail, failed) = watch::channel(None);
         let stop = CancellationToken::new();
         let acceptor = tokio::spawn(reporting(fail.clone(), "acceptance", acceptor.run(blocks)));
@@ -101,6 +107,7 @@ impl Ingest {
         let Opened { journal, source, lease, .. } = opened;
         tracing::info!(source, records = replayed, "journal open");
         let (journal, journal_thread) = start_group(journal, blocks_sender, metrics.clone(), fail.clone())?;
+        let dead_letters = DeadLetters::new(journal.clone(), replays, clock.clone());
         let committer = Committer {
             tail: tail.clone(),
             known: known.subscribe(),
@@ -133,8 +140,10 @@ impl Ingest {
             let watch = watch_schemas(files, lake, lease.clone(), tail.clone(), known);
             keepers.push(tokio::spawn(watch));
         }
-        let door =
-            listener.map(|listener| Door::start(listener, journal.clone(), metrics.clone(), clock.clone()));
+        let limited = door::Config { limits: config.limits, ..door::Config::default() };
+        let door = listener.map(|listener| {
+            Door::start_with(limited, listener, journal.clone(), metrics.clone(), clock.clone())
+        });
         let door = door.transpose().map_err(|source| Error::Start { what: "the MQTT listener", source })?;
         let subscriber = config.broker.map(|broker| {
             Subscriber::start(broker, &source, journal.clone(), metrics.clone(), clock, stop.child_token())
@@ -142,6 +151,7 @@ impl Ingest {
         Ok(Ingest {
             tail,
             metrics,
+            dead_letters,
             source,
             door,
             subscriber,
@@ -164,6 +174,11 @@ impl Ingest {
     /// The counters.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.metrics.clone()
+    }
+
+    /// The way back in for dead letters.
+    pub fn dead_letters(&self) -> DeadLetters {
+        self.dead_letters.clone()
     }
 
     /// The source whose journal this is.
@@ -230,9 +245,13 @@ impl Ingest {
             result?;
             match committer.commit_now().await {
                 Err(error) if error.kind() != ErrorKind::Fenced => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the last commit failed");
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(
+                        error,
+                        "stopped without a last commit; what is not in the lake is in the journal"
+                    );
                 }
-                result => result?,
+                committed => committed?,
             }
         }
         // The next start has the less to replay.

@@ -15,15 +15,16 @@
 //! 6. committed - [`committer`] seals it into a file and makes that part of the lake
 //! 7. only in the lake - tail and journal forget it
 //!
-//! Beside them: [`start`] (journal and lake made to fit), [`source`] (whose positions these are),
-//! [`schema_files`] (domains that come while we run), [`maintenance`] (keeps the lease, takes schemas up),
-//! [`credible_clock`] (whether ours can be believed), [`ingest`] (starts and stops all of it), [`status`],
-//! [`metrics`] and [`progress`] (what operators see).
+//! Dead letters come back in by [`dead_letters`]. Beside them: [`start`] (journal and lake made to fit),
+//! [`source`] (whose positions these are), [`schema_files`] (domains that come while we run),
+//! [`maintenance`] (keeps the lease, takes schemas up), [`credible_clock`] (whether ours can be believed),
+//! [`ingest`] (starts and stops all of it), [`status`], [`metrics`] and [`progress`] (what operators see).
 
 pub mod accept;
 mod clock_keeper;
 pub mod committer;
 pub mod credible_clock;
+pub mod dead_letters;
 pub mod door;
 pub mod ingest;
 mod maintenance;

@@ -10,6 +10,7 @@
 //! - [`disk`] - the folder they lie in
 //! - [`log`] - the segments of a folder: open, append, replay, truncate
 //! - [`group`] - the thread that gathers what many submit, syncs once, and tells each
+//! - [`inspect`] - what lies in a folder, for people: reads only, also what is damaged
 //!
 //! A position is the number of a record, from 1; it is 64 bits and never starts again, as an empty
 //! segment's header still says which position comes next.
@@ -21,6 +22,7 @@
 pub mod block;
 pub mod disk;
 pub mod group;
+pub mod inspect;
 pub mod log;
 pub mod record;
 pub mod segment;

@@ -101,7 +101,8 @@ impl Journal {
         if self.poisoned {
             return Err(Error::Poisoned);
         }
-        if self.open_bytes >= self.segment_bytes_max {
+        // The next one of an empty segment would have its name.
+        if self.open_bytes >= self.segment_bytes_max.max(segment::HEAD as u64 + 1) {
             self.turn()?;
         }
         let block = batch.block(self.next);

@@ -4,10 +4,14 @@
 //! received_at_us i64 | tenant length u8 | topic length u16 | cut u64 | tenant | topic | [sha256] | payload
 //! ```
 //! All numbers little-endian. Tenant length 0 means that the session was bound to no tenant. `cut` is 0
-//! where the payload is kept whole; otherwise it is the length before the cut, and the hash follows.
+//! where the payload is kept whole; otherwise it is the length before the cut, and the hash follows. Where
+//! all its bits are set the payload came once before: `note length u16 | note` follow instead of the hash.
 
 /// Bytes before the texts.
 const HEAD: usize = 8 + 1 + 2 + 8;
+
+/// In place of a cut payload's length; no payload is that long.
+const AGAIN: u64 = u64::MAX;
 
 /// A payload as it was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +26,7 @@ pub struct Record<'a> {
     pub payload: Payload<'a>,
 }
 
-/// A payload, whole or cut.
+/// A payload, whole or cut, or one that comes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload<'a> {
     /// All of it.
@@ -36,6 +40,13 @@ pub enum Payload<'a> {
         /// SHA-256 of all of it, so that its sender can find it again.
         sha256: [u8; 32],
     },
+    /// One that was refused before and is to be judged again.
+    Again {
+        /// What whoever judges wants to know of the first time; at most 65,535 bytes.
+        note: &'a str,
+        /// All of it.
+        bytes: &'a [u8],
+    },
 }
 
 impl<'a> Record<'a> {
@@ -43,9 +54,10 @@ impl<'a> Record<'a> {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let tenant = shorten(self.tenant.unwrap_or_default(), u8::MAX.into());
         let topic = shorten(self.topic, u16::MAX.into());
-        let (kept, cut, sha256) = match &self.payload {
-            Payload::Whole(bytes) => (*bytes, 0, &[][..]),
-            Payload::Cut { kept, bytes, sha256 } => (*kept, *bytes, &sha256[..]),
+        let (kept, cut, sha256, note) = match &self.payload {
+            Payload::Whole(bytes) => (*bytes, 0, &[][..], None),
+            Payload::Cut { kept, bytes, sha256 } => (*kept, *bytes, &sha256[..], None),
+            Payload::Again { note, bytes } => (*bytes, AGAIN, &[][..], Some(shorten(note, u16::MAX.into()))),
         };
         out.extend_from_slice(&self.received_at_us.to_le_bytes());
         out.push(tenant.len() as u8);
@@ -54,6 +66,10 @@ impl<'a> Record<'a> {
         out.extend_from_slice(tenant.as_bytes());
         out.extend_from_slice(topic.as_bytes());
         out.extend_from_slice(sha256);
+        if let Some(note) = note {
+            out.extend_from_slice(&(note.len() as u16).to_le_bytes());
+            out.extend_from_slice(note.as_bytes());
+        }
         out.extend_from_slice(kept);
     }
 
@@ -67,11 +83,17 @@ impl<'a> Record<'a> {
         let (topic, rest) = rest.split_at_checked(topic_len)?;
         let tenant = std::str::from_utf8(tenant).ok()?;
         let topic = std::str::from_utf8(topic).ok()?;
-        let payload = if cut == 0 {
-            Payload::Whole(rest)
-        } else {
-            let (sha256, kept) = rest.split_first_chunk()?;
-            Payload::Cut { kept, bytes: cut, sha256: *sha256 }
+        let payload = match cut {
+            0 => Payload::Whole(rest),
+            AGAIN => {
+                let (len, rest) = rest.split_first_chunk()?;
+                let (note, bytes) = rest.split_at_checked(u16::from_le_bytes(*len).into())?;
+                Payload::Again { note: std::str::from_utf8(note).ok()?, bytes }
+            }
+            bytes => {
+                let (sha256, kept) = rest.split_first_chunk()?;
+                Payload::Cut { kept, bytes, sha256: *sha256 }
+            }
         };
         Some(Record { tenant: (!tenant.is_empty()).then_some(tenant), topic, received_at_us, payload })
     }
@@ -79,4 +101,23 @@ impl<'a> Record<'a> {
 
 fn shorten(text: &str, len_max: usize) -> &str {
     if text.len() <= len_max { text } else { &text[..text.floor_char_boundary(len_max)] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn record_that_comes_again_keeps_its_note() {
+        for (note, bytes) in [("42 of another journal", &b"payload"[..]), ("", b""), ("note", b"")] {
+            let payload = Payload::Again { note, bytes };
+            let topic = "city/v1/lamia/fleet/bus-1";
+            let record = Record { tenant: Some("lamia"), topic, received_at_us: 7, payload };
+            let mut encoded = Vec::new();
+            record.encode(&mut encoded);
+            assert_eq!(Record::decode(&encoded), Some(record));
+            // Cut within the note it is no record.
+            assert!(note.is_empty() || Record::decode(&encoded[..HEAD + 5 + topic.len() + 3]).is_none());
+        }
+    }
 }

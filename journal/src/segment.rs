@@ -12,10 +12,13 @@ use crate::{
 };
 
 const MAGIC: &[u8; 8] = b"ZEUGMAJ\n";
-const FORMAT: u32 = 1;
+/// 2 knows payloads that come again; 1 is read as it was.
+pub(crate) const FORMAT: u32 = 2;
 /// Bytes before the first block.
 pub(crate) const HEAD: usize = 8 + 4 + 8 + 4;
 const EXTENSION: &str = "journal";
+/// Positions beyond it are nonsense, at any rate for any time; below it nothing that is added overflows.
+const POSITION_MAX: Position = 1 << 62;
 
 /// What a segment holds.
 pub(crate) struct Contents {
@@ -46,11 +49,15 @@ pub(crate) fn name(first: Position) -> String {
     format!("{first:020}.{EXTENSION}")
 }
 
+/// The position that a segment of this name begins with; `None` where it names no segment.
+pub(crate) fn position(name: &str) -> Option<Position> {
+    name.strip_suffix(EXTENSION)?.strip_suffix('.')?.parse().ok()
+}
+
 /// The first positions of the segments there are, in order.
 pub(crate) fn list(disk: &dyn Disk) -> Result<Vec<Position>, Error> {
     let names = disk.list().map_err(Error::disk("list", disk.place("")))?;
-    let first = |name: &String| name.strip_suffix(EXTENSION)?.strip_suffix('.')?.parse().ok();
-    let mut found: Vec<Position> = names.iter().filter_map(first).collect();
+    let mut found: Vec<Position> = names.iter().filter_map(|name| position(name)).collect();
     found.sort_unstable();
     Ok(found)
 }
@@ -92,7 +99,7 @@ pub(crate) fn read(disk: &dyn Disk, first: Position) -> Result<Option<Contents>,
                 rest = &rest[len..];
             }
             Parsed::Block(..) => return Err(damaged(path, &contents, "a block has another position")),
-            Parsed::Bad(problem) if good_block_within(&rest[1..], next) => {
+            Parsed::Bad(problem) if later_block(&rest[1..], next).is_some() => {
                 return Err(damaged(path, &contents, problem));
             }
             Parsed::Bad(problem) => {
@@ -103,7 +110,8 @@ pub(crate) fn read(disk: &dyn Disk, first: Position) -> Result<Option<Contents>,
     }
 }
 
-fn read_head(path: &Path, bytes: &[u8]) -> Result<Option<Position>, Error> {
+/// The position in a segment's header; `None` where there is no whole one, and nothing behind it.
+pub(crate) fn read_head(path: &Path, bytes: &[u8]) -> Result<Option<Position>, Error> {
     let Some(head) = bytes.get(..HEAD) else { return Ok(None) };
     let whole = &head[..8] == MAGIC && crc32c::crc32c(&head[..20]).to_le_bytes() == head[20..];
     if !whole {
@@ -118,19 +126,24 @@ fn read_head(path: &Path, bytes: &[u8]) -> Result<Option<Position>, Error> {
     if found > FORMAT {
         return Err(Error::Format { path: path.to_owned(), found, known: FORMAT });
     }
-    Ok(head[12..].first_chunk().map(|first| Position::from_le_bytes(*first)))
+    let first = head[12..].first_chunk().map(|first| Position::from_le_bytes(*first));
+    if first.is_some_and(|first| (1..=POSITION_MAX).contains(&first)) {
+        return Ok(first);
+    }
+    let problem = "its header says an impossible position";
+    Err(Error::Damaged { path: path.to_owned(), at: 0, problem })
 }
 
-/// Whether a block of a later position begins anywhere in `bytes`: then what stands before it was synced.
-fn good_block_within(bytes: &[u8], next: Position) -> bool {
-    (0..bytes.len()).any(|at| {
+/// Where in `bytes` a block of a later position begins, if one does: then what stands before it was synced.
+pub(crate) fn later_block(bytes: &[u8], next: Position) -> Option<usize> {
+    (0..bytes.len()).find(|at| {
         // Most places fail on the position, before any checksum is computed.
-        let position = bytes[at..].get(block::HEAD..block::HEAD + 8).and_then(|bytes| bytes.first_chunk());
+        let position = bytes[*at..].get(block::HEAD..block::HEAD + 8).and_then(|bytes| bytes.first_chunk());
         let later = position.is_some_and(|position| {
             let position = Position::from_le_bytes(*position);
             position > next && position - next < u64::from(u32::MAX)
         });
-        later && matches!(block::parse(&bytes[at..]), Parsed::Block(..))
+        later && matches!(block::parse(&bytes[*at..]), Parsed::Block(..))
     })
 }
 

@@ -1,6 +1,7 @@
 //! Paths, and what is asked at each of them.
 
 mod body;
+mod dead_letters;
 mod domains;
 mod health;
 mod latest;
@@ -10,7 +11,7 @@ mod readings;
 mod sql;
 mod tail;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -31,6 +32,8 @@ pub const GRACE: Duration = Duration::from_secs(8);
 struct App {
     query: Query,
     components: Components,
+    /// One replay of dead letters at a time: two would only meet each other's repeats.
+    replaying: Arc<tokio::sync::Semaphore>,
 }
 
 impl App {
@@ -55,7 +58,8 @@ pub fn router(components: Components, query: Query) -> Router {
         .route("/api/v1/{domain}/readings", get(readings::readings))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics));
+        .route("/metrics", get(health::metrics))
+        .route("/internal/v1/dead-letters/replay", post(dead_letters::replay));
     if serves_tail {
         router = router.route("/internal/v1/tail/{table}", get(tail::tail));
     }
@@ -64,7 +68,7 @@ pub fn router(components: Components, query: Query) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn(only_loopback_names))
         .layer(middleware::map_response(no_sniffing))
-        .with_state(App { query, components })
+        .with_state(App { query, components, replaying: Arc::new(tokio::sync::Semaphore::new(1)) })
 }
 
 async fn no_path(uri: Uri) -> Problem {

@@ -25,6 +25,7 @@
 
 pub mod ask;
 pub mod catalog;
+mod dead_letters;
 pub mod encode;
 pub mod error;
 pub mod grant;
@@ -40,8 +41,10 @@ mod wildcard;
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use zeugma_lake::{Lake, seam};
+use zeugma_schemas::dead_letter::{DeadLetter, Replayed};
 
 pub use ask::{Answer, Query, Rows};
 pub use error::{Error, ErrorKind};
@@ -88,7 +91,13 @@ pub struct Components {
     pub ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Whether the tail is served to other processes: true where it is our own.
     pub serves_tail: bool,
+    /// The way back in for dead letters; none where this process does not write.
+    pub replay: Option<Replay>,
 }
+
+/// Puts dead letters through acceptance again, in this order, and answers what became of them once all are
+/// decided; or says in a sentence why that did not happen.
+pub type Replay = Arc<dyn Fn(Vec<DeadLetter>) -> BoxFuture<'static, Result<Replayed, String>> + Send + Sync>;
 
 /// Everything that is answered over HTTP.
 ///

@@ -2,15 +2,20 @@
 //!
 //! A dead letter is identified by (source, position, index): the journal it came by, its record there,
 //! and which of the record's readings it is. Its bytes are kept, so that a mended schema can replay it.
+//! A replay that changes something adds a row with the same identity, the reason [`Reason::Replayed`] and
+//! no bytes: the letter is settled, and what is still refused of it is a letter of its own.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use arrow::{
     array::{
-        ArrayRef, BinaryBuilder, Date32Builder, Int64Builder, RecordBatch, StringViewBuilder,
+        Array, ArrayRef, AsArray, BinaryBuilder, Date32Builder, Int64Builder, RecordBatch, StringViewBuilder,
         TimestampMicrosecondBuilder,
     },
-    datatypes::{DataType, Schema as ArrowSchema, SchemaRef},
+    datatypes::{DataType, Int64Type, Schema as ArrowSchema, SchemaRef, TimestampMicrosecondType},
     error::ArrowError,
 };
 
@@ -36,11 +41,13 @@ pub enum Reason {
     Clock,
     /// Another reading with this tenant, domain, device and time, but other fields, came first.
     Conflict,
+    /// No refusal: the letter of this identity was replayed, and is settled.
+    Replayed,
 }
 
 impl Reason {
-    /// All reasons, in the order in which a payload can meet them.
-    pub const ALL: [Reason; 7] = [
+    /// All reasons, in the order in which a payload can meet them, the settlement last.
+    pub const ALL: [Reason; 8] = [
         Reason::Topic,
         Reason::TooLarge,
         Reason::UnknownDomain,
@@ -48,6 +55,7 @@ impl Reason {
         Reason::Content,
         Reason::Clock,
         Reason::Conflict,
+        Reason::Replayed,
     ];
 
     /// The reason as it stands in the table and in metrics.
@@ -60,7 +68,13 @@ impl Reason {
             Reason::Content => "content",
             Reason::Clock => "clock",
             Reason::Conflict => "conflict",
+            Reason::Replayed => "replayed",
         }
+    }
+
+    /// The reason that is written so.
+    pub fn parse(text: &str) -> Option<Reason> {
+        Reason::ALL.into_iter().find(|reason| reason.as_str() == text)
     }
 }
 
@@ -87,6 +101,34 @@ pub struct DeadLetter {
     pub position: i64,
     /// Which reading of the record, from 0.
     pub index: i64,
+}
+
+/// What became of dead letters that were put through acceptance again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Replayed {
+    /// Letters that were decided.
+    pub letters: u64,
+    /// Letters of which nothing changed: refused for the same reason, as a whole.
+    pub unchanged: u64,
+    /// Readings of them that became rows.
+    pub accepted: u64,
+    /// Readings that were there already.
+    pub repeated: u64,
+    /// Readings that were refused again, by reason.
+    pub rejected: BTreeMap<&'static str, u64>,
+}
+
+impl Replayed {
+    /// Adds what became of others.
+    pub fn add(&mut self, other: &Replayed) {
+        self.letters += other.letters;
+        self.unchanged += other.unchanged;
+        self.accepted += other.accepted;
+        self.repeated += other.repeated;
+        for (reason, readings) in &other.rejected {
+            *self.rejected.entry(reason).or_default() += readings;
+        }
+    }
 }
 
 /// The columns of the table.
@@ -149,4 +191,67 @@ pub fn to_batch(letters: &[DeadLetter]) -> Result<RecordBatch, ArrowError> {
             Arc::new(date.finish()),
         ],
     )
+}
+
+/// Dead letters out of rows of [`columns`].
+///
+/// # Errors
+/// Where the rows have other columns, or a reason that this program does not know.
+pub fn from_batch(rows: &RecordBatch) -> Result<Vec<DeadLetter>, ArrowError> {
+    let column = |name: &str| {
+        let missing = || ArrowError::SchemaError(format!("a dead letter has no column `{name}` of its type"));
+        rows.column_by_name(name).ok_or_else(missing)
+    };
+    let wrong = |name: &str| ArrowError::SchemaError(format!("`{name}` of a dead letter is of another type"));
+    let text = |name: &str| column(name)?.as_string_view_opt().ok_or_else(|| wrong(name));
+    let long = |name: &str| column(name)?.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong(name));
+    let (tenants, topics, reasons) = (text("tenant")?, text("topic")?, text("reason")?);
+    let (details, sources) = (text("detail")?, text("source")?);
+    let received_at = column("received_at")?.as_primitive_opt::<TimestampMicrosecondType>();
+    let received_at = received_at.ok_or_else(|| wrong("received_at"))?;
+    let payloads = column("payload")?.as_binary_opt::<i32>().ok_or_else(|| wrong("payload"))?;
+    let (lengths, positions, indexes) = (long("payload_bytes")?, long("position")?, long("index")?);
+    let letter = |row: usize| {
+        let reason = reasons.value(row);
+        let unknown = || ArrowError::SchemaError(format!("there is no reason `{reason}` for a dead letter"));
+        Ok(DeadLetter {
+            tenant: tenants.is_valid(row).then(|| tenants.value(row).to_owned()),
+            topic: topics.value(row).to_owned(),
+            received_at_us: received_at.value(row),
+            reason: Reason::parse(reason).ok_or_else(unknown)?,
+            detail: details.value(row).to_owned(),
+            payload: payloads.value(row).to_owned(),
+            payload_bytes: lengths.value(row),
+            source: sources.value(row).to_owned(),
+            position: positions.value(row),
+            index: indexes.value(row),
+        })
+    };
+    (0..rows.num_rows()).map(letter).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_become_rows_and_letters_again() {
+        let letter = |tenant: Option<&str>, reason, index| DeadLetter {
+            tenant: tenant.map(str::to_owned),
+            topic: "city/v1/lamia/tides/t1".into(),
+            received_at_us: 1_790_000_000_000_000 + index,
+            reason,
+            detail: "why".into(),
+            payload: vec![0xc3, index as u8],
+            payload_bytes: 2,
+            source: "source-a".into(),
+            position: 7,
+            index,
+        };
+        let reasons = Reason::ALL.into_iter().zip(0..);
+        let letters: Vec<_> = reasons.map(|(reason, index)| letter(Some("lamia"), reason, index)).collect();
+        let letters = [letters, vec![letter(None, Reason::Topic, 99)]].concat();
+        assert_eq!(from_batch(&to_batch(&letters).unwrap()).unwrap(), letters);
+        assert_eq!(Reason::parse("unknown-domain"), None);
+    }
 }

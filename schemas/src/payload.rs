@@ -67,32 +67,59 @@ impl Rejected<'_> {
     }
 }
 
+/// When and as what a payload is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    /// When it arrived; a reading without a time of its own takes it from here.
+    pub received_at_us: i64,
+    /// The moment that its times must not lie ahead of: the arrival, or that of a replay.
+    pub judged_at_us: i64,
+    /// Which of the readings it once arrived with is its first.
+    pub first_index: u32,
+}
+
 /// Takes a payload apart. Every byte of it ends in exactly one reading or rejection.
 pub fn readings<'p>(
     domain: &Domain,
     payload: &'p [u8],
     received_at_us: i64,
 ) -> Vec<Result<Reading<'p>, Rejected<'p>>> {
+    readings_again(domain, payload, Judged { received_at_us, judged_at_us: received_at_us, first_index: 0 })
+}
+
+/// As [`readings`], of bytes that were refused once and are judged at another moment.
+pub fn readings_again<'p>(
+    domain: &Domain,
+    payload: &'p [u8],
+    judged: Judged,
+) -> Vec<Result<Reading<'p>, Rejected<'p>>> {
+    let Judged { received_at_us, judged_at_us, first_index } = judged;
     let mut readings = match payload.first() {
         Some(&first) if first == crate::avro::MARKER[0] => avro::readings(domain, payload),
-        _ => json::readings(domain, payload, received_at_us),
+        // A reading without a time gets the same one as when it came with all others.
+        _ => json::readings(domain, payload, received_at_us.saturating_add(first_index.into())),
     };
     for reading in &mut readings {
         if let Ok(found) = reading
-            && let Some(detail) = wrong_clock(found.time_us, received_at_us)
+            && let Some(detail) = wrong_clock(found.time_us, judged_at_us)
         {
             *reading =
                 Err(Rejected { index: found.index, reason: Reason::Clock, detail, bytes: found.bytes });
+        }
+        match reading {
+            Ok(Reading { index, .. }) | Err(Rejected { index, .. }) => {
+                *index = index.saturating_add(first_index);
+            }
         }
     }
     readings
 }
 
-fn wrong_clock(time_us: i64, received_at_us: i64) -> Option<String> {
+fn wrong_clock(time_us: i64, judged_at_us: i64) -> Option<String> {
     if time_us < TIME_US_MIN {
         Some("time lies before the year 2000: set the device's clock".into())
-    } else if time_us > received_at_us.saturating_add(CLOCK_AHEAD_US_MAX) {
-        let ahead_s = time_us.saturating_sub(received_at_us) / 1_000_000;
+    } else if time_us > judged_at_us.saturating_add(CLOCK_AHEAD_US_MAX) {
+        let ahead_s = time_us.saturating_sub(judged_at_us) / 1_000_000;
         Some(format!("time lies {ahead_s} s ahead of the arrival: set the device's clock"))
     } else {
         None

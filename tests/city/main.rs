@@ -3,12 +3,18 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod brokers;
 mod commands;
+mod dead_letters;
+mod fuzz_seeds;
 mod golden;
 mod invariants;
+mod journal;
 mod journeys;
+mod late_data;
 mod operators;
 mod real_data;
 mod simulation;
 mod sql_files;
+mod storms;
 mod with_peers;

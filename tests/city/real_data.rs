@@ -12,7 +12,7 @@ use zeugma::{cli::Command, replay};
 use zeugma_tests::{City, peers};
 
 /// The files below a folder of the real data, by name.
-fn files(folder: &str) -> Option<Vec<PathBuf>> {
+pub(super) fn files(folder: &str) -> Option<Vec<PathBuf>> {
     let Some(data) = peers::real_data() else {
         eprintln!("skipped: the real data is not here; set ZEUGMA_REAL_DATA to its folder");
         return None;
@@ -26,18 +26,18 @@ fn files(folder: &str) -> Option<Vec<PathBuf>> {
     Some(files)
 }
 
-fn texts(files: &[PathBuf]) -> Vec<String> {
+pub(super) fn texts(files: &[PathBuf]) -> Vec<String> {
     files.iter().map(|file| file.display().to_string()).collect()
 }
 
-fn expected(set: &str, files: &[PathBuf]) -> Value {
+pub(super) fn expected(set: &str, files: &[PathBuf]) -> Value {
     let files = texts(files);
     let args: Vec<&str> = [set].into_iter().chain(files.iter().map(String::as_str)).collect();
     serde_json::from_str(&peers::python("expected.py", &args)).unwrap()
 }
 
 /// `zeugma replay` with these flags.
-async fn replay(city: &City, files: &[PathBuf], flags: &[&str]) -> replay::Summary {
+pub(super) async fn replay(city: &City, files: &[PathBuf], flags: &[&str]) -> replay::Summary {
     let words = ["zeugma", "replay"].map(str::to_owned).into_iter().chain(texts(files));
     let words = words
         .chain(flags.iter().map(ToString::to_string))
@@ -48,7 +48,7 @@ async fn replay(city: &City, files: &[PathBuf], flags: &[&str]) -> replay::Summa
 }
 
 /// Everything that the independent program counted, against our SQL.
-async fn compare(city: &City, expected: &Value, summary: replay::Summary) {
+pub(super) async fn compare(city: &City, expected: &Value, summary: replay::Summary) {
     let (tenant, domain) = (expected["tenant"].as_str().unwrap(), expected["domain"].as_str().unwrap());
     assert_eq!((summary.sent, summary.acknowledged), (expected["sent"].as_u64().unwrap(), summary.sent));
     let count = format!("SELECT count(*) FROM {domain} WHERE tenant = '{tenant}'");
@@ -97,8 +97,8 @@ fn close(found: &Value, wanted: &Value, what: &str) {
     assert!((found - wanted).abs() <= 1e-9 * wanted.abs().max(1.0), "{what}: {found}, wanted {wanted}");
 }
 
-const LONDON: [&str; 4] = ["--time-format", "%Y-%m-%d %H:%M:%S", "--time-zone", "Europe/London"];
-const SPACES: [&str; 4] = ["--map", "occupied_spaces=Occupancy", "--map", "total_spaces=Capacity"];
+pub(super) const LONDON: [&str; 4] = ["--time-format", "%Y-%m-%d %H:%M:%S", "--time-zone", "Europe/London"];
+pub(super) const SPACES: [&str; 4] = ["--map", "occupied_spaces=Occupancy", "--map", "total_spaces=Capacity"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn buses_of_austin_answer_as_their_files_say() {

@@ -84,7 +84,8 @@ async fn duckdb_sees_the_same_rows_as_our_sql() {
     assert_eq!(all, [json!({ "n": 300 })]);
 }
 
-async fn ready(city: &City) {
+/// Waits until the broker's client is connected.
+pub(super) async fn ready(city: &City) {
     let deadline = tokio::time::Instant::now() + zeugma_tests::city::PATIENCE;
     while city.get("/readyz").await.0 != 200 {
         assert!(tokio::time::Instant::now() < deadline, "the broker's client does not connect");

@@ -1,6 +1,7 @@
 //! Other people's programs that must get on with ours. A missing one fails its test and says how to get it.
 
 use std::{
+    ffi::OsStr,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -12,7 +13,10 @@ use tempfile::TempDir;
 
 use crate::{city::PATIENCE, program::free_port};
 
-/// A mosquitto broker on a free port, with persistence.
+/// What most tests want of a broker: nothing is dropped, nothing throttled, sessions outlive it.
+const KEEPS_ALL: &str = "persistence true\nmax_inflight_messages 0\nmax_queued_messages 0\n";
+
+/// A mosquitto broker on a free port.
 pub struct Mosquitto {
     child: Child,
     addr: SocketAddr,
@@ -20,12 +24,17 @@ pub struct Mosquitto {
 }
 
 impl Mosquitto {
-    /// Starts it.
+    /// Starts one that keeps all there is.
     pub fn start() -> Mosquitto {
+        Self::with(KEEPS_ALL)
+    }
+
+    /// Starts one with these lines in its configuration; paths in them are whole.
+    pub fn with(settings: &str) -> Mosquitto {
         let (folder, addr) = (tempfile::tempdir().expect("a temporary folder"), free_port());
+        // As root it would change to a user who may not write into the folder.
         let config = format!(
-            "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nuser root\n\
-             max_inflight_messages 0\nmax_queued_messages 0\n",
+            "listener {} 127.0.0.1\nallow_anonymous true\nuser root\npersistence_location {}/\n{settings}",
             addr.port(),
             folder.path().display()
         );
@@ -63,13 +72,62 @@ impl Mosquitto {
         format!("mqtt://{}", self.addr)
     }
 
-    /// Ends it as a power cut would, and starts it again.
-    pub fn kill_and_restart(&mut self) {
+    /// Ends it as a power cut would: what it has not saved is gone.
+    pub fn kill(&mut self) {
         self.child.kill().expect("a running broker");
         self.child.wait().expect("an ended broker");
+    }
+
+    /// Ends it in order: it saves sessions and what waits in them.
+    pub fn stop(&mut self) {
+        self.signal("-TERM");
+        self.child.wait().expect("an ended broker");
+    }
+
+    /// Starts it again after [`Mosquitto::kill`] or [`Mosquitto::stop`], on its port and folder.
+    pub fn restart(&mut self) {
         self.child = Self::spawn(self.folder.path());
         self.wait();
     }
+
+    /// Ends it as a power cut would, and starts it again.
+    pub fn kill_and_restart(&mut self) {
+        self.kill();
+        self.restart();
+    }
+
+    /// Lets it save sessions and what waits in them, as it does by itself every half hour.
+    pub fn save(&self) {
+        let store = self.folder.path().join("mosquitto.db");
+        std::fs::remove_file(&store).ok();
+        self.signal("-USR1");
+        let deadline = Instant::now() + PATIENCE;
+        while !store.exists() {
+            assert!(Instant::now() < deadline, "mosquitto does not save");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+    }
+}
+
+/// A certificate that this machine made for itself, for `localhost`: the files of it and of its key.
+pub fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
+    let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+    let output = Command::new(program("openssl", "apt-get install -y openssl"))
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"])
+        .arg("-out")
+        .arg(&certificate)
+        .arg("-keyout")
+        .arg(&key)
+        .output()
+        .expect("openssl runs");
+    assert!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
+    (certificate, key)
 }
 
 impl Drop for Mosquitto {
@@ -81,21 +139,19 @@ impl Drop for Mosquitto {
 
 /// Publishes with `mosquitto_pub`, in a protocol version (`mqttv311`, `mqttv5`).
 pub fn mosquitto_pub(addr: SocketAddr, version: &str, topic: &str, payload: &str) {
+    run_mosquitto_pub(addr, version, topic, &["-m".as_ref(), payload.as_ref()]);
+}
+
+/// The same, of what a file holds.
+pub fn mosquitto_pub_file(addr: SocketAddr, version: &str, topic: &str, file: &Path) {
+    run_mosquitto_pub(addr, version, topic, &["-f".as_ref(), file.as_ref()]);
+}
+
+fn run_mosquitto_pub(addr: SocketAddr, version: &str, topic: &str, what: &[&OsStr]) {
+    let port = addr.port().to_string();
     let output = Command::new(program("mosquitto_pub", "apt-get install -y mosquitto-clients"))
-        .args([
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &addr.port().to_string(),
-            "-V",
-            version,
-            "-q",
-            "1",
-            "-t",
-            topic,
-            "-m",
-            payload,
-        ])
+        .args(["-h", "127.0.0.1", "-p", &port, "-V", version, "-q", "1", "-t", topic])
+        .args(what)
         .output()
         .expect("mosquitto_pub runs");
     assert!(output.status.success(), "mosquitto_pub: {}", String::from_utf8_lossy(&output.stderr));

@@ -2,8 +2,8 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    path::PathBuf,
+    process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -14,16 +14,17 @@ pub struct Program {
     child: Child,
 }
 
-/// The binary beside the tests'.
+/// The binary beside the tests', or beside a program of this package.
 ///
 /// # Panics
 /// Where it was not built: says how.
 pub fn binary() -> PathBuf {
-    let here = std::env::current_exe().expect("a path of this test");
-    let folder = here.parent().and_then(Path::parent).expect("target/release");
-    let path = folder.join("zeugma");
-    assert!(path.exists(), "there is no {}: run `cargo build --release` first, or ./test", path.display());
-    path
+    let here = std::env::current_exe().expect("a path of this program");
+    let mut folders = here.ancestors().skip(1).take(2).map(|folder| folder.join("zeugma"));
+    let found = folders.find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!("there is no `zeugma` beside {}: run `cargo build --release` first", here.display())
+    })
 }
 
 /// A port that was free a moment ago.
@@ -37,6 +38,27 @@ pub fn run(args: &[&str]) -> Output {
 }
 
 impl Program {
+    /// Starts a command that may need a while, its standard error going to `stderr`.
+    pub fn spawn(args: &[&str], stderr: Stdio) -> Program {
+        let command = Command::new(binary()).args(args).stdout(Stdio::null()).stderr(stderr).spawn();
+        Program { child: command.expect("the binary runs") }
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it says, where its standard error was piped and nobody has taken it yet.
+    pub fn stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
     /// Starts a server and waits until it is ready.
     pub fn start(args: &[&str], http: SocketAddr) -> Program {
         Self::start_with(args, http, |_| ())
@@ -56,6 +78,17 @@ impl Program {
             std::thread::sleep(Duration::from_millis(20));
         }
         program
+    }
+
+    /// The most memory it has held, KiB.
+    ///
+    /// # Errors
+    /// Where the system does not say.
+    pub fn memory_peak_kib(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        Ok(number.ok_or_else(|| anyhow::anyhow!("no VmHWM"))?.parse()?)
     }
 
     /// Ends it as a power cut would.

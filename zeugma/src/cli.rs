@@ -6,7 +6,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Usage, config_file, demo, replay, server, simulate, sql};
+use crate::{Usage, config_file, dead_letters, demo, journal, replay, server, simulate, sql};
 
 /// Joins every sensor of a city into tables that anybody entitled can ask.
 #[derive(Debug, Parser)]
@@ -53,6 +53,11 @@ pub enum Command {
     Replay(replay::Args),
     /// Ask a running server in SQL
     Sql(sql::Args),
+    /// What was refused and kept: count it, or put it through acceptance again
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+    /// Look into the journal of a data folder
+    Journal(journal::Args),
 }
 
 /// Why there is nothing to run.
@@ -74,7 +79,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Ended> {
         Err(error) => Err(match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ended::Help(error.render().to_string()),
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Ended::Wrong(Usage(
-                "say what to do: demo, up, ingest, query, simulate, replay or sql; see --help".into(),
+                "say what to do: demo, up, ingest, query, simulate, replay, sql, dead-letters or journal; see --help"
+                    .into(),
             )),
             _ => Ended::Wrong(one_line(&error.render().to_string())),
         }),
@@ -94,6 +100,8 @@ pub async fn run(command: Command, shutdown: CancellationToken) -> anyhow::Resul
         }
         Command::Replay(args) => replay::run(&args, shutdown).await.map(drop),
         Command::Sql(args) => sql::run(&args).await,
+        Command::DeadLetters(command) => dead_letters::run(&command, shutdown).await,
+        Command::Journal(args) => journal::run(args, shutdown).await,
     }
 }
 

@@ -20,10 +20,7 @@ pub fn with_defaults(command: Command, args: &[OsString]) -> Result<Command, Usa
     let mut values = BTreeMap::new();
     for (key, value) in table {
         let flag = key.replace('_', "-");
-        // Flags of all commands stand at the root.
-        let known =
-            has_flag(&command, &flag) || command.get_subcommands().any(|command| has_flag(command, &flag));
-        if !known {
+        if !has_flag(&command, &flag) {
             return Err(fail(format!("there is no flag `{key}`")));
         }
         values.insert(
@@ -31,22 +28,20 @@ pub fn with_defaults(command: Command, args: &[OsString]) -> Result<Command, Usa
             texts(&value).ok_or_else(|| fail(format!("`{key}` must be a text, number or list")))?,
         );
     }
-    let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    let command = with_values(command, &values);
-    Ok(names.into_iter().fold(command, |command, name| {
-        command.mut_subcommand(name, |subcommand| with_values(subcommand, &values))
-    }))
+    Ok(with_values(command, &values))
 }
 
 fn with_values(command: Command, values: &BTreeMap<String, Vec<String>>) -> Command {
-    command.mut_args(|arg| match arg.get_long().and_then(|long| values.get(long)) {
+    let command = command.mut_args(|arg| match arg.get_long().and_then(|long| values.get(long)) {
         Some(values) => arg.default_values(values.clone()).required(false),
         None => arg,
-    })
+    });
+    command.mut_subcommands(|subcommand| with_values(subcommand, values))
 }
 
 fn has_flag(command: &Command, flag: &str) -> bool {
     command.get_arguments().any(|arg| arg.get_long() == Some(flag))
+        || command.get_subcommands().any(|subcommand| has_flag(subcommand, flag))
 }
 
 fn texts(value: &Value) -> Option<Vec<String>> {

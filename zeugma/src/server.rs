@@ -13,9 +13,10 @@ use zeugma_ingest::{Clock, Ingest, Status};
 use zeugma_lake::{Lake, seam::Tail};
 use zeugma_query::{Components, RemoteTail};
 
-use crate::{Usage, notify::Notify};
+use crate::{Usage, limits::LimitArgs, notify::Notify};
 
-/// Open files that a busy server needs: 10,000 connections, and files of the lake.
+/// Open files that a busy server needs: 12,000 connections and 3,000 that introduce themselves (see
+/// `zeugma_ingest::door::limits`), and files of the lake.
 const OPEN_FILES_WANTED: u64 = 16_384;
 
 /// Where the lake and the journal lie.
@@ -53,6 +54,9 @@ pub struct WriterArgs {
     /// Believe this machine's clock even where most readings of many devices lie ahead of it
     #[arg(long, env = "ZEUGMA_TRUST_CLOCK")]
     pub trust_clock: bool,
+    /// How much devices may take.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// Flags of `up`.
@@ -108,7 +112,7 @@ pub struct Settings {
 #[derive(Debug, Clone)]
 enum Role {
     /// Ingest, with query beside it.
-    Writes { mqtt: SocketAddr, config: zeugma_ingest::Config },
+    Writes { mqtt: SocketAddr, config: Box<zeugma_ingest::Config> },
     /// Query, with the tail elsewhere.
     Asks { tail: String },
 }
@@ -151,8 +155,13 @@ impl Settings {
             broker,
             commit_interval: writer.commit_interval,
             trust_clock: writer.trust_clock,
+            limits: (&writer.limits).into(),
         };
-        Ok(Settings { lake: place.lake(), http, role: Role::Writes { mqtt: writer.mqtt, config } })
+        Ok(Settings {
+            lake: place.lake(),
+            http,
+            role: Role::Writes { mqtt: writer.mqtt, config: Box::new(config) },
+        })
     }
 }
 
@@ -192,7 +201,7 @@ impl Server {
             Role::Writes { mqtt, config } => {
                 let mqtt = bind("--mqtt", mqtt)?;
                 let lake = Lake::open(&settings.lake).await?;
-                let ingest = Arc::new(Ingest::start(config, lake.clone(), Some(mqtt), clock).await?);
+                let ingest = Arc::new(Ingest::start(*config, lake.clone(), Some(mqtt), clock).await?);
                 (writing(lake, &ingest), Some(ingest))
             }
             Role::Asks { tail } => (asking(Lake::open(&settings.lake).await?, &tail)?, None),
@@ -275,13 +284,17 @@ pub async fn wait(server: Server, shutdown: CancellationToken) -> anyhow::Result
 /// What queries are given beside a writer: its tail, its counters, its troubles.
 fn writing(lake: Lake, ingest: &Arc<Ingest>) -> Components {
     // The writer is stopped by its one owner, so everybody else holds on to parts of it only.
-    let (metrics, status) = (ingest.metrics(), ingest.status());
+    let (metrics, status, dead_letters) = (ingest.metrics(), ingest.status(), ingest.dead_letters());
     Components {
         lake,
         tail: Some(Arc::new(ingest.tail()) as Arc<dyn Tail>),
         metrics: Arc::new(move || metrics.text()),
         ready: Arc::new(move || status.troubles()),
         serves_tail: true,
+        replay: Some(Arc::new(move |letters| {
+            let dead_letters = dead_letters.clone();
+            Box::pin(async move { dead_letters.replay(letters).await.map_err(|error| error.to_string()) })
+        })),
     }
 }
 
@@ -293,6 +306,7 @@ fn asking(lake: Lake, tail: &str) -> anyhow::Result<Components> {
         metrics: Arc::new(|| "# EOF\n".to_owned()),
         ready: Arc::new(Vec::new),
         serves_tail: false,
+        replay: None,
     })
 }
 

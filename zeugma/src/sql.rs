@@ -67,7 +67,7 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// The sentence of a problem document (RFC 9457).
-fn problem(body: &[u8]) -> Option<String> {
+pub(crate) fn problem(body: &[u8]) -> Option<String> {
     let problem: serde_json::Value = serde_json::from_slice(body).ok()?;
     let text = |key: &str| problem[key].as_str();
     match (text("title"), text("detail")) {

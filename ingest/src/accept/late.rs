@@ -14,6 +14,7 @@ use arrow::{
     datatypes::{SchemaRef, TimestampMicrosecondType},
     row::{OwnedRow, RowConverter, SortField},
 };
+use futures::{StreamExt, TryStreamExt, stream};
 use zeugma_journal::Record;
 use zeugma_lake::{Error, Position, Snapshot, Table, find::Key, layout};
 use zeugma_schemas::{
@@ -25,6 +26,10 @@ use zeugma_schemas::{
 };
 
 use super::{Tables, Tail};
+
+/// Dates that are looked through at once: with a store whose answers take 50 ms, a month needs four rounds
+/// rather than thirty. Each holds the key columns of one row group, 262,144 rows or about 10 MB.
+const DATES_AT_ONCE: usize = 8;
 
 /// A late reading, with all that its decision needs.
 #[derive(Debug, Clone)]
@@ -105,12 +110,24 @@ impl Late {
     }
 
     pub(super) fn conflict(&self, source: &str) -> DeadLetter {
+        let detail = "another reading of this device with this time, but other fields, came first";
+        self.letter(source, Reason::Conflict, detail)
+    }
+
+    /// A reading that was refused when it came, as its table went on without it, and whose schema has been
+    /// mended before its dead letter was committed.
+    pub(super) fn missed(&self, source: &str) -> DeadLetter {
+        let detail = "it was refused before a restart, and fits its schema since: replay it";
+        self.letter(source, Reason::Content, detail)
+    }
+
+    fn letter(&self, source: &str, reason: Reason, detail: &str) -> DeadLetter {
         DeadLetter {
             tenant: Some(self.session_tenant.clone().unwrap_or_else(|| self.key.tenant.clone())),
             topic: self.topic.clone(),
             received_at_us: self.received_at_us,
-            reason: Reason::Conflict,
-            detail: "another reading of this device with this time, but other fields, came first".into(),
+            reason,
+            detail: detail.to_owned(),
             payload: self.bytes.clone(),
             payload_bytes: self.bytes.len() as i64,
             source: source.to_owned(),
@@ -215,8 +232,10 @@ async fn existing(
         return Ok(rows);
     }
     let snapshot = reaching(table, tail.source(), found.released_through).await?;
-    for (date, keys) in by_date {
-        rows.extend(table.find(&snapshot, columns, date, keys).await?);
+    let finds = by_date.into_iter().map(|(date, keys)| table.find(&snapshot, columns, date, keys));
+    let mut finds = stream::iter(finds).buffered(DATES_AT_ONCE);
+    while let Some(found) = finds.try_next().await? {
+        rows.extend(found);
     }
     Ok(rows)
 }

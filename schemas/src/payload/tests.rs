@@ -112,6 +112,26 @@ fn rejection_says_which_field_and_what_was_wanted() {
     assert_eq!(found[0].as_ref().unwrap_err().detail, "field `latitude` is a text, wanted double");
 }
 
+#[test]
+fn reading_that_comes_again_keeps_its_number_and_is_judged_by_the_clock_of_the_replay() {
+    let again = |payload: &str, judged_at_us| {
+        let judged = Judged { received_at_us: NOW_US, judged_at_us, first_index: 3 };
+        let found = readings_again(&domain("fleet"), payload.as_bytes(), judged);
+        let outcome = |reading: Result<Reading<'_>, Rejected<'_>>| match reading {
+            Ok(reading) => (reading.index, Ok(reading.time_us)),
+            Err(rejected) => (rejected.index, Err(rejected.reason)),
+        };
+        found.into_iter().map(outcome).collect::<Vec<_>>()
+    };
+    // Without a time of its own it has the one that it would have had the first time.
+    let untimed = r#"{"latitude":1,"longitude":2}"#;
+    assert_eq!(again(untimed, NOW_US), [(3, Ok(NOW_US + 3))]);
+    let ahead_us = NOW_US + 3_600_000_000;
+    let ahead = format!(r#"[{{"time":{ahead_us},"latitude":1,"longitude":2}},7]"#);
+    assert_eq!(again(&ahead, NOW_US), [(3, Err(Reason::Clock)), (4, Err(Reason::Content))]);
+    assert_eq!(again(&ahead, ahead_us), [(3, Ok(ahead_us)), (4, Err(Reason::Content))]);
+}
+
 proptest! {
     /// What the check lets through, the decoder takes: otherwise one payload could spoil a whole batch.
     #[test]

@@ -1,0 +1,145 @@
+//! The way back in: dead letters are put through journal and acceptance again, and whoever asked for it is
+//! told what became of them.
+//!
+//! In: dead letters as their table has them. Out: one record for each, with its original bytes, tenant,
+//! topic and arrival, and a note of which letter it was. Promise: what is answered has been decided; a
+//! letter put in twice makes no second row, as its readings are repeats by then.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+use zeugma_journal::{Batch, Error, Group, Payload, Position, Record};
+use zeugma_schemas::{
+    dead_letter::{DeadLetter, Replayed},
+    topic::Topic,
+};
+
+use crate::{Clock, accept::again::Note};
+
+/// How often a full journal is asked again.
+const ROOM_RETRY: Duration = Duration::from_millis(5);
+
+/// Puts dead letters through acceptance again; clones are the same.
+#[derive(Clone)]
+pub struct DeadLetters {
+    journal: Group,
+    replays: Replays,
+    clock: Clock,
+}
+
+impl std::fmt::Debug for DeadLetters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeadLetters").field("replays", &self.replays).finish_non_exhaustive()
+    }
+}
+
+impl DeadLetters {
+    pub(crate) fn new(journal: Group, replays: Replays, clock: Clock) -> DeadLetters {
+        DeadLetters { journal, replays, clock }
+    }
+
+    /// Puts letters in, in this order, and waits until each is decided; the caller bounds how many there are.
+    ///
+    /// # Errors
+    /// Where the journal does not take them, or ends before they are decided: then what was taken is decided
+    /// at the next start.
+    pub async fn replay(&self, letters: Vec<DeadLetter>) -> Result<Replayed, Error> {
+        let (ours, foreign): (Vec<_>, Vec<_>) = letters.into_iter().partition(is_of_its_tenant);
+        let mut replayed = refuse(foreign.len() as u64);
+        if ours.is_empty() {
+            return Ok(replayed);
+        }
+        while !self.journal.has_room() {
+            tokio::time::sleep(ROOM_RETRY).await;
+        }
+        let (records, batch) = (ours.len(), batch(&ours, (self.clock)()));
+        let (sender, receiver) = oneshot::channel();
+        let replays = self.replays.clone();
+        // Told before acceptance sees the first of them, so none is decided unheard.
+        let told = move |result: Result<Position, Error>| match result {
+            Ok(first) => replays.expect(first, records, sender),
+            Err(error) => drop(sender.send(Err(error))),
+        };
+        self.journal.submit(batch, Box::new(told));
+        replayed.add(&receiver.await.unwrap_or(Err(Error::Closed))?);
+        Ok(replayed)
+    }
+}
+
+/// A letter whose topic names another tenant than it belongs to would not have been taken then, nor is it now.
+fn is_of_its_tenant(letter: &DeadLetter) -> bool {
+    match (&letter.tenant, Topic::parse(&letter.topic)) {
+        (Some(tenant), Some(topic)) => topic.tenant == tenant,
+        _ => true,
+    }
+}
+
+fn refuse(letters: u64) -> Replayed {
+    let rejected = (letters > 0).then_some(("tenant", letters)).into_iter().collect::<BTreeMap<_, _>>();
+    Replayed { letters, unchanged: letters, rejected, ..Replayed::default() }
+}
+
+fn batch(letters: &[DeadLetter], replayed_at_us: i64) -> Batch {
+    let mut batch = Batch::default();
+    for letter in letters {
+        let note = Note {
+            replayed_at_us,
+            source: letter.source.clone(),
+            position: letter.position,
+            index: letter.index,
+            reason: letter.reason,
+        };
+        batch.push(&Record {
+            tenant: letter.tenant.as_deref(),
+            topic: &letter.topic,
+            received_at_us: letter.received_at_us,
+            payload: Payload::Again { note: &note.to_string(), bytes: &letter.payload },
+        });
+    }
+    batch
+}
+
+/// Who waits for which records; clones share the list.
+#[derive(Debug, Clone, Default)]
+pub struct Replays {
+    waiting: Arc<Mutex<Vec<Waiting>>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    first: Position,
+    last: Position,
+    left: usize,
+    replayed: Replayed,
+    done: oneshot::Sender<Result<Replayed, Error>>,
+}
+
+impl Replays {
+    fn lock(&self) -> MutexGuard<'_, Vec<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody waits for so many records, of which the first has this position.
+    fn expect(&self, first: Position, records: usize, done: oneshot::Sender<Result<Replayed, Error>>) {
+        let (last, replayed) = (first + records as Position - 1, Replayed::default());
+        self.lock().push(Waiting { first, last, left: records, replayed, done });
+    }
+
+    /// A record is decided; after a restart nobody waits for it any more.
+    pub(crate) fn tell(&self, position: Position, replayed: &Replayed) {
+        let mut waiting = self.lock();
+        let place = waiting.iter().position(|one| (one.first..=one.last).contains(&position));
+        let Some(place) = place else { return };
+        waiting[place].replayed.add(replayed);
+        waiting[place].left -= 1;
+        if waiting[place].left == 0 {
+            let Waiting { replayed, done, .. } = waiting.swap_remove(place);
+            // Whoever asked may be gone; the letters are decided all the same.
+            drop(done.send(Ok(replayed)));
+        }
+    }
+}
