@@ -25,7 +25,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use zeugma_schemas::dead_letter::Reason;
+use zeugma_schemas::dead_letter::{self, Reason};
 
 pub use self::tally::{Counts, Tally};
 use self::{lags::Lags, machine::Folder};
@@ -155,7 +155,8 @@ impl Metrics {
     /// A table is there: its lines are shown from now on, so that the first thing counted is a rise.
     pub fn table(&self, name: &str) {
         let label = of(name);
-        for family in [&self.accepted, &self.repeated, &self.late, &self.untimed, &self.extra] {
+        let of_readings = [&self.accepted, &self.repeated, &self.late, &self.untimed, &self.extra];
+        for family in of_readings.into_iter().filter(|_| name != dead_letter::TABLE) {
             drop(family.get_or_create(&label));
         }
         for family in [&self.visible, &self.committed, &self.commit_failures] {

@@ -5,7 +5,7 @@
 //! ```
 //! All numbers little-endian; the length counts what follows the checksum, and the checksum covers it.
 
-use crate::{Position, Record};
+use crate::{Payload, Position, Record};
 
 /// Bytes before what the checksum covers.
 pub(crate) const HEAD: usize = 8;
@@ -69,15 +69,17 @@ impl Batch {
         block
     }
 
-    /// When the newest record came.
+    /// When the newest record came; one that comes again came long ago.
     pub(crate) fn newest_arrival_us(&self) -> Option<i64> {
-        self.records().map(|record| record.received_at_us).max()
+        let new = self.records().filter(|record| !matches!(record.payload, Payload::Again { .. }));
+        new.map(|record| record.received_at_us).max()
     }
 
-    /// Moves the arrival of every record.
+    /// Moves the arrival of every record, but of those that come again.
     pub(crate) fn move_arrivals(&mut self, by_us: i64) {
         let mut moved = Batch { bytes: Vec::with_capacity(self.bytes.len()), count: 0 };
         for record in self.records() {
+            let by_us = if matches!(record.payload, Payload::Again { .. }) { 0 } else { by_us };
             moved.push(&Record { received_at_us: record.received_at_us.saturating_add(by_us), ..record });
         }
         *self = moved;

@@ -8,7 +8,7 @@ use zeugma::{
     limits::LimitArgs,
     server::{PlaceArgs, Server, Settings, UpArgs, WriterArgs},
 };
-use zeugma_ingest::Clock;
+use zeugma_ingest::{Clock, Status};
 
 use crate::Device;
 
@@ -70,6 +70,11 @@ impl City {
     pub fn lake(&self) -> String {
         let inside = self.args.place.data.join("lake").display().to_string();
         self.args.place.lake.clone().unwrap_or(inside)
+    }
+
+    /// How its writing half fares.
+    pub fn status(&self) -> Status {
+        self.server().status().expect("a writing half")
     }
 
     /// Where devices publish.

@@ -33,16 +33,20 @@ impl Notify {
     pub fn from_env() -> Notify {
         let var = |name: &str| std::env::var(name).ok();
         let socket = std::env::var_os("NOTIFY_SOCKET");
-        let Some(addr) = socket.as_deref().and_then(addr) else { return Notify::default() };
-        let socket = match UnixDatagram::unbound() {
-            Ok(socket) => socket,
+        let watchdog = watchdog(var("WATCHDOG_USEC"), var("WATCHDOG_PID"), std::process::id());
+        socket.map_or_else(Notify::default, |socket| Notify::to(&socket, watchdog))
+    }
+
+    /// To a socket, by its path or its abstract name, with the watchdog's time.
+    pub fn to(socket: &OsStr, watchdog: Option<Duration>) -> Notify {
+        let Some(addr) = addr(socket) else { return Notify::default() };
+        match UnixDatagram::unbound() {
+            Ok(socket) => Notify { socket: Some((socket, addr)), watchdog },
             Err(error) => {
                 tracing::warn!(%error, "systemd cannot be told how we fare");
-                return Notify::default();
+                Notify::default()
             }
-        };
-        let watchdog = watchdog(var("WATCHDOG_USEC"), var("WATCHDOG_PID"), std::process::id());
-        Notify { socket: Some((socket, addr)), watchdog }
+        }
     }
 
     /// The doors are open.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use prometheus_client::metrics::counter::Counter;
 use zeugma_lake::Position;
+use zeugma_schemas::dead_letter;
 
 use super::{Metrics, of};
 
@@ -50,7 +51,7 @@ pub struct Counts {
 }
 
 /// The counters of a domain, so that they need not be looked up again.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Counters {
     pub accepted: Counter,
     pub repeated: Counter,
@@ -144,6 +145,11 @@ impl Tally {
 impl Metrics {
     fn counters(&self, domain: &str) -> Counters {
         let label = of(domain);
+        if domain == dead_letter::TABLE {
+            // Its rows are visible; as readings they were never accepted.
+            let visible = self.visible.get_or_create_owned(&label);
+            return Counters { visible, ..Counters::default() };
+        }
         Counters {
             accepted: self.accepted.get_or_create_owned(&label),
             repeated: self.repeated.get_or_create_owned(&label),

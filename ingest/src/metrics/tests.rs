@@ -57,6 +57,8 @@ fn reading_is_counted_at_every_step_and_its_lags_go_by_the_clock() {
 fn what_never_happened_is_shown_as_zero() {
     let metrics = Metrics::default();
     metrics.table("fleet");
+    metrics.table("dead_letters");
+    assert!(!metrics.text().contains("zeugma_accepted_total{domain=\"dead_letters\"}"));
     for name in ["zeugma_commit_failures_total{domain=\"fleet\"}", "zeugma_rejected_total{reason=\"clock\"}"]
     {
         assert_eq!(line(&metrics, name), Some(0.0), "{name}");

@@ -53,6 +53,16 @@ fn held_group_tells_nobody_and_arrivals_move_with_the_clock() {
 }
 
 #[test]
+fn record_that_comes_again_keeps_its_arrival() {
+    let mut again = batch(&[1_000]);
+    let payload = Payload::Again { note: "n", bytes: b"{}" };
+    again.push(&Record { tenant: None, topic: "city/v1/a/fleet/b", received_at_us: 5, payload });
+    assert_eq!(again.newest_arrival_us(), Some(1_000));
+    again.move_arrivals(500);
+    assert_eq!(again.records().map(|record| record.received_at_us).collect::<Vec<_>>(), [1_500, 5]);
+}
+
+#[test]
 fn held_records_are_refused_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(folder.path()).unwrap();

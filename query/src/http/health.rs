@@ -20,8 +20,8 @@ pub async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
     if reasons.is_empty() { Ok("ok\n") } else { Err(Problem::not_ready(&reasons)) }
 }
 
-/// Its numbers, as Prometheus reads them.
+/// Its numbers, in the format of OpenMetrics: by the older one's name Prometheus would stumble over `info`.
 pub async fn metrics(State(app): State<App>) -> Response {
-    let media_type = "text/plain; version=0.0.4; charset=utf-8";
+    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, media_type)], (app.components.metrics)()).into_response()
 }

@@ -18,8 +18,10 @@ fn names(text: &str) -> BTreeSet<String> {
 
 /// Names of the samples that a city shows.
 async fn exposed(city: &City) -> BTreeSet<String> {
-    let (status, text) = city.get("/metrics").await;
-    assert_eq!(status, 200);
+    let answer = reqwest::get(city.url("/metrics")).await.unwrap();
+    let media_type = answer.headers()["content-type"].to_str().unwrap().to_owned();
+    assert!(media_type.starts_with("application/openmetrics-text"), "{media_type}");
+    let text = answer.text().await.unwrap();
     assert!(text.ends_with("# EOF\n"), "it is written to its end");
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     let names = samples.filter_map(|line| line.split(['{', ' ']).next()).map(str::to_owned);

@@ -2,7 +2,7 @@
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
-use zeugma_tests::city::PATIENCE;
+use zeugma_tests::{City, city::PATIENCE};
 
 use super::Place;
 
@@ -40,6 +40,28 @@ async fn systemd_is_told_of_open_doors_of_work_and_of_the_end() {
     program.signal("TERM");
     assert!(told(&socket, "STOPPING=1").contains("STATUS=stopping"));
     assert!(program.ended_within(Duration::from_secs(10)).success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watchdog_is_not_told_while_a_sync_does_not_end() {
+    let city = City::start().await;
+    let path = city.folder().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let notify = zeugma::notify::Notify::to(path.as_os_str(), Some(Duration::from_millis(100)));
+    let status = city.status();
+    let telling = tokio::spawn(async move { notify.keep_telling(Some(status)).await });
+    told(&socket, "WATCHDOG=1");
+    // As the journal's thread says it before it writes; the disk then hangs.
+    city.status().metrics().progress.journal.begin();
+    told(&socket, "STATUS=stuck: the journal has not finished one sync");
+    for _ in 0..3 {
+        let text = told(&socket, "STATUS=stuck: the journal has not finished one sync");
+        assert!(!text.contains("WATCHDOG"), "{text}");
+    }
+    city.status().metrics().progress.journal.done();
+    told(&socket, "WATCHDOG=1");
+    telling.abort();
 }
 
 #[test]
