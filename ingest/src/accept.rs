@@ -27,12 +27,13 @@ use zeugma_schemas::{
 
 use crate::{
     dead_letters::Replays,
-    metrics::{Metrics, because, of},
+    metrics::{Metrics, Tally, because, lags::NOBODY},
     tail::Tail,
     watermarks::Watermarks,
 };
 use again::Again;
-use late::{Late, Verdicts};
+use late::Late;
+pub use late::{Undecided, Verdicts};
 
 /// Late readings that may wait for the lake: at about 300 bytes each, 150 MB. Beyond it acceptance waits.
 const UNDECIDED_MAX: usize = 500_000;
@@ -58,6 +59,7 @@ pub struct Acceptor {
     known: watch::Receiver<Known>,
     tail: Tail,
     metrics: Arc<Metrics>,
+    tally: Tally,
     watermarks: Watermarks,
     accepted_through: Position,
     /// Late readings that no look-up has taken up yet, in journal order.
@@ -72,7 +74,7 @@ pub struct Acceptor {
 }
 
 /// A look-up that runs beside acceptance.
-type Lookup = Pin<Box<dyn Future<Output = Result<Verdicts, (Vec<Late>, LakeError)>> + Send>>;
+pub type Lookup = Pin<Box<dyn Future<Output = Result<Verdicts, Undecided>> + Send>>;
 
 /// What one block adds to the tail.
 #[derive(Default)]
@@ -98,6 +100,7 @@ impl Acceptor {
             known,
             tail,
             metrics,
+            tally: Tally::default(),
             watermarks,
             accepted_through: 0,
             waiting: Vec::new(),
@@ -124,13 +127,17 @@ impl Acceptor {
             if lookup.is_none() && !self.waiting.is_empty() {
                 lookup = Some(self.look_up(Duration::ZERO));
             }
+            self.metrics.progress.acceptance.waits(self.waiting.len() >= UNDECIDED_MAX);
             tokio::select! {
                 verdicts = async { lookup.as_mut().expect("guarded").await }, if lookup.is_some() => {
-                    lookup = self.take_verdicts(verdicts)?;
+                    let decided = self.take_verdicts(verdicts)?;
+                    lookup = (!decided).then(|| self.look_up(RETRY));
                 }
                 block = blocks.recv(), if open && self.waiting.len() < UNDECIDED_MAX => match block {
                     Some(block) => {
+                        self.metrics.progress.acceptance.waits(true);
                         self.tail.room().await;
+                        self.metrics.progress.acceptance.waits(false);
                         self.accept(&block)?;
                     }
                     None => open = false,
@@ -154,6 +161,7 @@ impl Acceptor {
         self.settle(&mut gathered);
         self.put(gathered)?;
         self.tell_decided();
+        self.metrics.accepted_block(block.last(), &mut self.tally);
         Ok(())
     }
 
@@ -191,10 +199,19 @@ impl Acceptor {
             let letter = letter.whole(Reason::UnknownDomain, detail, payload, judged.first_index);
             return self.reject(into, letter);
         };
+        // What comes again says nothing about our clock of today.
+        let first_time = !matches!(record.payload, Payload::Again { .. });
         for reading in readings_again(domain, payload, judged) {
+            self.tally.of(topic.domain, topic.tenant).heard += u64::from(first_time);
             match reading {
                 Ok(reading) => self.accept_reading(domain, topic, position, record, &reading, into),
-                Err(rejected) => self.reject(into, letter.of(rejected)),
+                Err(rejected) => {
+                    if first_time && rejected.is_ahead() {
+                        self.tally.of(topic.domain, topic.tenant).ahead += 1;
+                        self.metrics.ahead(topic.tenant, topic.device);
+                    }
+                    self.reject(into, letter.of(rejected));
+                }
             }
         }
     }
@@ -208,16 +225,13 @@ impl Acceptor {
         reading: &Reading<'_>,
         into: &mut Gathered,
     ) {
-        let label = of(topic.domain);
-        if !reading.timed {
-            self.metrics.untimed.get_or_create(&label).inc();
-        }
-        if matches!(&reading.content, Content::Json { extra: Some(_), .. }) {
-            self.metrics.extra.get_or_create(&label).inc();
-        }
+        let came_us = self.again.came_us(position, record.received_at_us);
+        let counts = self.tally.of(topic.domain, topic.tenant);
+        counts.untimed += u64::from(!reading.timed);
+        counts.extra += u64::from(matches!(&reading.content, Content::Json { extra: Some(_), .. }));
         let watermark = self.watermarks.of(topic.domain, topic.tenant, topic.device);
         if watermark.is_some_and(|watermark| reading.time_us <= watermark) {
-            self.metrics.late.get_or_create(&label).inc();
+            counts.wait(came_us);
             self.metrics.undecided.inc();
             self.again.waits(position);
             self.waiting.push(Late::new(domain, topic, position, record, reading));
@@ -232,7 +246,9 @@ impl Acceptor {
             Origin { tenant: topic.tenant, device: topic.device, received_at_us: record.received_at_us };
         into.row(domain, origin, reading, position);
         self.again.accepted(position);
-        self.metrics.accepted.get_or_create(&label).inc();
+        let counts = self.tally.of(topic.domain, topic.tenant);
+        counts.accepted += 1;
+        counts.row(position, came_us);
     }
 
     fn is_committed(&self, table: &str, position: Position) -> bool {
@@ -241,11 +257,11 @@ impl Acceptor {
 
     fn reject(&mut self, into: &mut Gathered, letter: DeadLetter) {
         if let Some(letter) = self.again.rejected(letter) {
-            self.keep(into, letter.position as Position, letter);
+            self.keep(into, letter.position as Position, letter.received_at_us, letter);
         }
     }
 
-    fn keep(&self, into: &mut Gathered, position: Position, letter: DeadLetter) {
+    fn keep(&mut self, into: &mut Gathered, position: Position, came_us: i64, letter: DeadLetter) {
         // A dead letter's identity is its position.
         if self.is_committed(dead_letter::TABLE, position) {
             return;
@@ -253,12 +269,14 @@ impl Acceptor {
         if letter.reason != Reason::Replayed {
             self.metrics.rejected.get_or_create(&because(letter.reason)).inc();
         }
+        let tenant = letter.tenant.as_deref().unwrap_or(NOBODY);
+        self.tally.of(dead_letter::TABLE, tenant).row(position, came_us);
         into.letters.push((position, letter));
     }
 
     fn settle(&mut self, into: &mut Gathered) {
-        for (position, letter) in self.again.settle() {
-            self.keep(into, position, letter);
+        for (position, came_us, letter) in self.again.settle() {
+            self.keep(into, position, came_us, letter);
         }
     }
 
@@ -286,13 +304,19 @@ impl Acceptor {
         self.again.tell();
     }
 
-    /// Begins to decide all that waits.
-    fn look_up(&mut self, after: Duration) -> Lookup {
+    /// How many late readings wait for a look-up.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Begins to decide all that waits; [`Acceptor::take_verdicts`] must follow before the next.
+    pub fn look_up(&mut self, after: Duration) -> Lookup {
         let waiting = std::mem::take(&mut self.waiting);
         self.deciding.clear();
         for late in &waiting {
             late::lower(&mut self.deciding, late.domain.name(), late.position);
         }
+        self.metrics.lookup_begins();
         let (tail, tables) = (self.tail.clone(), self.known.borrow().tables.clone());
         Box::pin(async move {
             tokio::time::sleep(after).await;
@@ -300,18 +324,20 @@ impl Acceptor {
         })
     }
 
-    /// Puts what was decided into the tail; after a failure, begins again with the same readings.
-    fn take_verdicts(
-        &mut self,
-        verdicts: Result<Verdicts, (Vec<Late>, LakeError)>,
-    ) -> Result<Option<Lookup>, LakeError> {
+    /// Puts what was decided into the tail; says `false` where nothing was, and all of it waits again.
+    pub fn take_verdicts(&mut self, verdicts: Result<Verdicts, Undecided>) -> Result<bool, LakeError> {
         let verdicts = match verdicts {
             Ok(verdicts) => verdicts,
-            Err((mut undecided, error)) => {
-                tracing::warn!(%error, readings = undecided.len(), "late readings wait: the lake does not answer");
-                undecided.append(&mut self.waiting);
-                self.waiting = undecided;
-                return Ok(Some(self.look_up(RETRY)));
+            Err(Undecided { mut readings, error }) => {
+                let count = readings.len();
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    readings = count,
+                    "late readings wait for the lake"
+                );
+                readings.append(&mut self.waiting);
+                self.waiting = readings;
+                return Ok(false);
             }
         };
         self.deciding.clear();
@@ -325,8 +351,11 @@ impl Acceptor {
                 self.reject(&mut gathered, late.missed(&self.source));
                 continue;
             }
+            let came_us = self.again.came_us(late.position, late.origin().received_at_us);
             self.again.accepted(late.position);
-            self.metrics.accepted.get_or_create(&of(late.domain.name())).inc();
+            let counts = self.tally.of(late.domain.name(), late.origin().tenant);
+            counts.accepted += 1;
+            counts.row(late.position, came_us);
             gathered.row(&late.domain, late.origin(), &late.reading(), late.position);
         }
         for late in verdicts.repeats {
@@ -335,7 +364,7 @@ impl Acceptor {
             if self.is_committed(late.domain.name(), late.position) {
                 continue;
             }
-            self.metrics.repeated.get_or_create(&of(late.domain.name())).inc();
+            self.tally.of(late.domain.name(), late.origin().tenant).repeated += 1;
         }
         for late in verdicts.conflicts {
             self.again.answered(late.position);
@@ -344,7 +373,8 @@ impl Acceptor {
         self.settle(&mut gathered);
         self.put(gathered)?;
         self.tell_decided();
-        Ok(None)
+        self.metrics.decided(&mut self.tally);
+        Ok(true)
     }
 }
 

@@ -12,28 +12,34 @@
 //! 3. acknowledged - only now the sender is told
 //! 4. accepted - [`accept`] decodes, checks, and decides whether it is new, by [`watermarks`]
 //! 5. visible - [`tail`] shows it to the next query
-//! 6. committed - [`committer`] makes it part of the lake
+//! 6. committed - [`committer`] seals it into a file and makes that part of the lake
 //! 7. only in the lake - tail and journal forget it
 //!
-//! Dead letters come back in by [`dead_letters`]. Beside them: [`source`] (whose positions these are), [`schema_files`] (domains that come while we
-//! run), [`maintenance`] (keeps the lease, takes schemas up), [`ingest`] (starts and stops all of it), [`metrics`].
+//! Dead letters come back in by [`dead_letters`]. Beside them: [`start`] (journal and lake made to fit),
+//! [`source`] (whose positions these are), [`schema_files`] (domains that come while we run), [`maintenance`]
+//! (keeps the lease, takes schemas up), [`credible_clock`] (whether ours can be believed), [`ingest`] (starts
+//! and stops all of it), [`metrics`] and [`progress`] (what operators see).
 
 pub mod accept;
+mod clock_keeper;
 pub mod committer;
+pub mod credible_clock;
 pub mod dead_letters;
 pub mod door;
 pub mod ingest;
 mod maintenance;
 pub mod metrics;
+pub mod progress;
 pub mod schema_files;
 pub mod source;
+pub mod start;
 pub mod subscriber;
 pub mod tail;
 pub mod watermarks;
 
 use std::{path::PathBuf, sync::Arc};
 
-pub use ingest::{Config, Ingest};
+pub use ingest::{Config, Ingest, Status};
 pub use metrics::Metrics;
 
 /// The time, microseconds since 1970; tests and simulations bring their own.

@@ -71,11 +71,13 @@ impl Subscriber {
         shutdown: CancellationToken,
     ) -> Subscriber {
         let connected = Arc::new(AtomicBool::new(false));
-        let (seen, source) = (connected.clone(), source.to_owned());
+        metrics.broker_away.set(1);
+        let (seen, seen_to_end, source) = (connected.clone(), metrics.clone(), source.to_owned());
         let task = tokio::spawn(async move {
             let result = run(config, source, group, metrics, clock, shutdown, seen).await;
             if let Err(error) = &result {
                 tracing::error!(error = error as &dyn std::error::Error, "the broker's client has ended");
+                seen_to_end.broker_away.set(1);
             }
             result
         });

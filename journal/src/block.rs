@@ -69,7 +69,21 @@ impl Batch {
         block
     }
 
-    fn records(&self) -> impl Iterator<Item = Record<'_>> {
+    /// When the newest record came.
+    pub(crate) fn newest_arrival_us(&self) -> Option<i64> {
+        self.records().map(|record| record.received_at_us).max()
+    }
+
+    /// Moves the arrival of every record.
+    pub(crate) fn move_arrivals(&mut self, by_us: i64) {
+        let mut moved = Batch { bytes: Vec::with_capacity(self.bytes.len()), count: 0 };
+        for record in self.records() {
+            moved.push(&Record { received_at_us: record.received_at_us.saturating_add(by_us), ..record });
+        }
+        *self = moved;
+    }
+
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record<'_>> {
         let mut rest = self.bytes.as_slice();
         std::iter::from_fn(move || {
             let (len, after) = rest.split_first_chunk::<4>()?;

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Batch, Error, Journal, Position, Synced};
+use crate::{Batch, Error, Journal, Position, Record, Synced};
 
 /// Bytes that may wait for one sync; beyond it submitters should wait (see [`Group::has_room`]). With a
 /// block being written beside it, the journal holds about twice this, plus one batch of each submitter.
@@ -24,6 +24,24 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// Told once its batch is synced, with the position of its first record.
 pub type Told = Box<dyn FnOnce(Result<Position, Error>) + Send>;
+
+/// What the thread does, for whoever watches it; the journal itself has no clock.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// It writes and syncs a block.
+    Begins {
+        /// Records in it.
+        records: usize,
+        /// Bytes of those records.
+        bytes: usize,
+    },
+    /// The disk does not take the block, as one that is full; it will be asked again.
+    Refused(&'a Error),
+    /// The block is on disk.
+    Synced,
+    /// It has ended by an error and takes nothing any more.
+    Failed(&'a Error),
+}
 
 /// A handle of the thread that writes the journal; clones submit to the same one.
 #[derive(Clone)]
@@ -42,6 +60,7 @@ struct State {
     waiting: VecDeque<(Batch, Told)>,
     waiting_bytes: usize,
     truncate_through: Option<Position>,
+    held: bool,
     closed: bool,
 }
 
@@ -59,18 +78,56 @@ impl Group {
         journal: Journal,
         out: impl FnMut(Synced) -> bool + Send + 'static,
     ) -> std::io::Result<(Group, JoinHandle<Result<Journal, Error>>)> {
+        Self::start_watched(journal, out, |_| ())
+    }
+
+    /// As [`Group::start`], with somebody who hears of every step, in the journal's thread.
+    pub fn start_watched(
+        journal: Journal,
+        out: impl FnMut(Synced) -> bool + Send + 'static,
+        mut watch: impl FnMut(Step<'_>) + Send + 'static,
+    ) -> std::io::Result<(Group, JoinHandle<Result<Journal, Error>>)> {
         let shared = Shared { state: Mutex::default(), work: Condvar::new() };
         let group = Group { shared: Arc::new(shared) };
         let shared = group.shared.clone();
-        let thread =
-            std::thread::Builder::new().name("journal".into()).spawn(move || run(&shared, journal, out))?;
+        let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
+            let result = run(&shared, journal, out, &mut watch);
+            if let Err(error) = &result {
+                watch(Step::Failed(error));
+            }
+            result
+        })?;
         Ok((group, thread))
     }
 
     /// Whether a submission would be taken now; an asynchronous caller waits and asks again.
     pub fn has_room(&self) -> bool {
         let state = self.shared.lock();
-        state.waiting_bytes < WAITING_BYTES_MAX || state.closed
+        (state.waiting_bytes < WAITING_BYTES_MAX && !state.held) || state.closed
+    }
+
+    /// Syncs nothing, and so tells nobody, until [`Group::release`]; there is room for no more meanwhile.
+    pub fn hold(&self) {
+        self.shared.lock().held = true;
+    }
+
+    /// Goes on after [`Group::hold`]. The clock was wrong while records were held, so their arrivals are
+    /// moved until the newest is `now_us`, where it lies before that.
+    pub fn release(&self, now_us: i64) {
+        let mut state = self.shared.lock();
+        let newest_us = state.waiting.iter().filter_map(|(batch, _)| batch.newest_arrival_us()).max();
+        let by_us = newest_us.map_or(0, |newest_us| now_us.saturating_sub(newest_us));
+        if by_us > 0 {
+            state.waiting.iter_mut().for_each(|(batch, _)| batch.move_arrivals(by_us));
+        }
+        state.held = false;
+        self.shared.work.notify_one();
+    }
+
+    /// Looks at the first records that wait, at most this many.
+    pub fn look_at_waiting(&self, records_max: usize, look: impl FnMut(Record<'_>)) {
+        let state = self.shared.lock();
+        state.waiting.iter().flat_map(|(batch, _)| batch.records()).take(records_max).for_each(look);
     }
 
     /// Hands in records; `told` is called from the journal's thread, or at once where it is closed.
@@ -122,7 +179,12 @@ enum Work {
     End,
 }
 
-fn run(shared: &Shared, mut journal: Journal, mut out: impl FnMut(Synced) -> bool) -> Result<Journal, Error> {
+fn run(
+    shared: &Shared,
+    mut journal: Journal,
+    mut out: impl FnMut(Synced) -> bool,
+    watch: &mut impl FnMut(Step<'_>),
+) -> Result<Journal, Error> {
     loop {
         match next(shared) {
             Work::End => return Ok(journal),
@@ -133,7 +195,7 @@ fn run(shared: &Shared, mut journal: Journal, mut out: impl FnMut(Synced) -> boo
                 }
             }
             Work::Append(waiting) => {
-                if !out(append(shared, &mut journal, waiting)?) {
+                if !out(append(shared, &mut journal, waiting, watch)?) {
                     return Err(fail(shared, Error::Closed));
                 }
             }
@@ -144,7 +206,13 @@ fn run(shared: &Shared, mut journal: Journal, mut out: impl FnMut(Synced) -> boo
 fn next(shared: &Shared) -> Work {
     let mut state = shared.lock();
     loop {
-        if !state.waiting.is_empty() {
+        if state.held && state.closed {
+            // They were never to be told of; whoever sent them sends them again.
+            for (_, told) in std::mem::take(&mut state.waiting) {
+                told(Err(Error::Closed));
+            }
+        }
+        if !state.held && !state.waiting.is_empty() {
             state.waiting_bytes = 0;
             return Work::Append(std::mem::take(&mut state.waiting).into());
         }
@@ -159,11 +227,17 @@ fn next(shared: &Shared) -> Work {
 }
 
 /// One block of all that waited; whoever submitted is told.
-fn append(shared: &Shared, journal: &mut Journal, waiting: Vec<(Batch, Told)>) -> Result<Synced, Error> {
+fn append(
+    shared: &Shared,
+    journal: &mut Journal,
+    waiting: Vec<(Batch, Told)>,
+    watch: &mut impl FnMut(Step<'_>),
+) -> Result<Synced, Error> {
     let mut block = Batch::default();
     waiting.iter().for_each(|(batch, _)| block.append(batch));
-    match append_patiently(shared, journal, &block) {
+    match append_patiently(shared, journal, &block, watch) {
         Ok(first) => {
+            watch(Step::Synced);
             let mut position = first;
             for (batch, told) in waiting {
                 told(Ok(position));
@@ -179,10 +253,19 @@ fn append(shared: &Shared, journal: &mut Journal, waiting: Vec<(Batch, Told)>) -
 }
 
 /// A full disk is waited for: nobody is told, so nobody is acknowledged, until there is room again.
-fn append_patiently(shared: &Shared, journal: &mut Journal, block: &Batch) -> Result<Position, Error> {
+fn append_patiently(
+    shared: &Shared,
+    journal: &mut Journal,
+    block: &Batch,
+    watch: &mut impl FnMut(Step<'_>),
+) -> Result<Position, Error> {
+    watch(Step::Begins { records: block.len(), bytes: block.bytes() });
     loop {
         match journal.append(block) {
-            Err(Error::Disk { .. }) if !shared.lock().closed => std::thread::sleep(RETRY),
+            Err(error @ Error::Disk { .. }) if !shared.lock().closed => {
+                watch(Step::Refused(&error));
+                std::thread::sleep(RETRY);
+            }
             result => return result,
         }
     }
@@ -205,3 +288,6 @@ fn again(error: &Error) -> Error {
         _ => Error::Poisoned,
     }
 }
+
+#[cfg(test)]
+mod tests;

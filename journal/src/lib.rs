@@ -7,8 +7,10 @@
 //! - [`record`] - one payload: whose, from which topic, when
 //! - [`block`] - the records of one sync, under one checksum
 //! - [`segment`] - a file of blocks
+//! - [`disk`] - the folder they lie in
 //! - [`log`] - the segments of a folder: open, append, replay, truncate
 //! - [`group`] - the thread that gathers what many submit, syncs once, and tells each
+//! - [`inspect`] - what lies in a folder, for people: reads only, also what is damaged
 //!
 //! A position is the number of a record, from 1; it is 64 bits and never starts again, as an empty
 //! segment's header still says which position comes next.
@@ -18,7 +20,9 @@
 //! good one was synced once, and opening fails with the file and the place.
 
 pub mod block;
+pub mod disk;
 pub mod group;
+pub mod inspect;
 pub mod log;
 pub mod record;
 pub mod segment;
@@ -26,7 +30,8 @@ pub mod segment;
 use std::path::PathBuf;
 
 pub use block::{Batch, Synced};
-pub use group::Group;
+pub use disk::{Disk, Folder};
+pub use group::{Group, Step};
 pub use log::{Journal, Recovery};
 pub use record::{Payload, Record};
 

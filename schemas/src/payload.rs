@@ -59,6 +59,14 @@ pub struct Rejected<'p> {
     pub bytes: &'p [u8],
 }
 
+impl Rejected<'_> {
+    /// Whether its time lies ahead of the arrival: one of the two clocks is wrong, and many such readings
+    /// speak against ours. A device whose clock was never set says nothing about ours.
+    pub fn is_ahead(&self) -> bool {
+        self.reason == Reason::Clock && self.detail.contains(" ahead of ")
+    }
+}
+
 /// When and as what a payload is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Judged {

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use serde_json::Value;
 use tempfile::TempDir;
 use zeugma::server::{PlaceArgs, Server, Settings, UpArgs, WriterArgs};
+use zeugma_ingest::Clock;
 
 use crate::Device;
 
@@ -16,6 +17,7 @@ pub struct City {
     folder: TempDir,
     server: Option<Server>,
     args: UpArgs,
+    clock: Clock,
     http: reqwest::Client,
 }
 
@@ -27,6 +29,11 @@ impl City {
 
     /// A city with other settings.
     pub async fn with(change: impl FnOnce(&mut UpArgs)) -> City {
+        Self::with_clock(zeugma::server::clock(), change).await
+    }
+
+    /// A city with other settings, by another clock.
+    pub async fn with_clock(clock: Clock, change: impl FnOnce(&mut UpArgs)) -> City {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut args = UpArgs {
@@ -36,12 +43,14 @@ impl City {
                 broker: None,
                 schemas: None,
                 commit_interval: Duration::from_secs(3_600),
+                trust_clock: false,
             },
             http: any,
         };
         change(&mut args);
-        let server = Server::start(Settings::up(&args).expect("settings")).await.expect("a city starts");
-        City { folder, server: Some(server), args, http: reqwest::Client::new() }
+        let settings = Settings::up(&args).expect("settings");
+        let server = Server::start_with(settings, clock.clone()).await.expect("a city starts");
+        City { folder, server: Some(server), args, clock, http: reqwest::Client::new() }
     }
 
     fn server(&self) -> &Server {
@@ -152,6 +161,7 @@ impl City {
     pub async fn restart(&mut self) {
         self.stop().await;
         let settings = Settings::up(&self.args).expect("settings");
-        self.server = Some(Server::start(settings).await.expect("the city starts again"));
+        let server = Server::start_with(settings, self.clock.clone()).await;
+        self.server = Some(server.expect("the city starts again"));
     }
 }

@@ -2,16 +2,25 @@
 //!
 //! - [`city`] - everything in one process, on free ports, in a temporary folder
 //! - [`device`] - an MQTT client that publishes and waits for its acknowledgement
+//! - [`load`] - very many readings over MQTT, at little cost
+//! - [`ask`] - questions to a server of another process, from code that is not asynchronous
+//! - [`process`] - what a process has used
 //! - [`program`] - the real binary as a child process, which can be killed
 //! - [`fake_broker`] - a broker that breaks connections on purpose, and writes down what it hears
 //! - [`wire`] - a connection that can be cut or frozen
 //! - [`peers`] - other people's programs: mosquitto, and Python with fastavro and DuckDB
+//! - [`simulation`] - every failure we know of, from a seed
 
+pub mod ask;
 pub mod city;
 pub mod device;
 pub mod fake_broker;
+pub mod load;
 pub mod peers;
+pub mod process;
 pub mod program;
+#[path = "../simulation/mod.rs"]
+pub mod simulation;
 pub mod wire;
 
 pub use city::City;

@@ -2,8 +2,8 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    path::PathBuf,
+    process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -14,16 +14,17 @@ pub struct Program {
     child: Child,
 }
 
-/// The binary beside the tests'.
+/// The binary beside the tests', or beside a program of this package.
 ///
 /// # Panics
 /// Where it was not built: says how.
 pub fn binary() -> PathBuf {
-    let here = std::env::current_exe().expect("a path of this test");
-    let folder = here.parent().and_then(Path::parent).expect("target/release");
-    let path = folder.join("zeugma");
-    assert!(path.exists(), "there is no {}: run `cargo build --release` first, or ./test", path.display());
-    path
+    let here = std::env::current_exe().expect("a path of this program");
+    let mut folders = here.ancestors().skip(1).take(2).map(|folder| folder.join("zeugma"));
+    let found = folders.find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!("there is no `zeugma` beside {}: run `cargo build --release` first", here.display())
+    })
 }
 
 /// A port that was free a moment ago.
@@ -37,15 +38,37 @@ pub fn run(args: &[&str]) -> Output {
 }
 
 impl Program {
-    /// Starts a server and waits until it is ready.
-    pub fn start(args: &[&str], http: SocketAddr) -> Program {
-        Self::start_in(&[], args, http)
+    /// Starts a command that may need a while, its standard error going to `stderr`.
+    pub fn spawn(args: &[&str], stderr: Stdio) -> Program {
+        let command = Command::new(binary()).args(args).stdout(Stdio::null()).stderr(stderr).spawn();
+        Program { child: command.expect("the binary runs") }
     }
 
-    /// The same, with more in its environment.
-    pub fn start_in(environment: &[(&str, &Path)], args: &[&str], http: SocketAddr) -> Program {
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it says, where its standard error was piped and nobody has taken it yet.
+    pub fn stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
+    /// Starts a server and waits until it is ready.
+    pub fn start(args: &[&str], http: SocketAddr) -> Program {
+        Self::start_with(args, http, |_| ())
+    }
+
+    /// The same, with a changed environment.
+    pub fn start_with(args: &[&str], http: SocketAddr, change: impl FnOnce(&mut Command)) -> Program {
         let mut command = Command::new(binary());
-        command.args(args).envs(environment.iter().copied()).stdout(Stdio::null());
+        command.args(args).stdout(Stdio::null());
+        change(&mut command);
         let child = command.spawn().expect("the binary runs");
         let mut program = Program { child };
         let deadline = Instant::now() + PATIENCE;
@@ -64,10 +87,26 @@ impl Program {
     }
 
     /// Asks it to end, as Ctrl-C does, and waits.
-    pub fn interrupt(mut self) -> ExitStatus {
+    pub fn interrupt(self) -> ExitStatus {
+        self.signal("INT");
+        self.ended_within(PATIENCE)
+    }
+
+    /// Sends it a signal, by its name as `kill` knows it.
+    pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        Command::new("kill").args(["-INT", &pid]).status().expect("kill");
-        let deadline = Instant::now() + PATIENCE;
+        let sent = Command::new("kill").args([format!("-{name}"), pid]).status().expect("kill");
+        assert!(sent.success(), "SIG{name} was not sent");
+    }
+
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// Waits for its end.
+    pub fn ended_within(mut self, at_most: Duration) -> ExitStatus {
+        let deadline = Instant::now() + at_most;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 return status;

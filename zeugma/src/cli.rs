@@ -6,7 +6,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Usage, config_file, dead_letters, demo, replay, server, simulate, sql};
+use crate::{Usage, config_file, dead_letters, demo, journal, replay, server, simulate, sql};
 
 /// Joins every sensor of a city into tables that anybody entitled can ask.
 #[derive(Debug, Parser)]
@@ -19,9 +19,21 @@ pub struct Cli {
     /// TOML file with defaults for any flag, by its name
     #[arg(long, env = "ZEUGMA_CONFIG", value_name = "FILE.toml", global = true)]
     pub config: Option<PathBuf>,
+    /// How log lines are written to stderr: for people, or as one JSON object a line
+    #[arg(long, env = "ZEUGMA_LOG_FORMAT", value_name = "FORMAT", default_value = "text", global = true)]
+    pub log_format: LogFormat,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one object a line, its fields beside the message.
+    Json,
 }
 
 /// What to do.
@@ -41,6 +53,8 @@ pub enum Command {
     Replay(replay::Args),
     /// Ask a running server in SQL
     Sql(sql::Args),
+    /// Look into the journal of a data folder
+    Journal(journal::Args),
     /// What was refused and kept: count it, or put it through acceptance again
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
@@ -56,16 +70,16 @@ pub enum Ended {
 }
 
 /// Reads the command line, the environment and the configuration file.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Ended> {
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Ended> {
     let args: Vec<OsString> = args.into_iter().collect();
     let command = config_file::with_defaults(Cli::command(), &args).map_err(Ended::Wrong)?;
     let matches = command.try_get_matches_from(args);
     match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => Ok(cli.command),
+        Ok(cli) => Ok(cli),
         Err(error) => Err(match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ended::Help(error.render().to_string()),
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Ended::Wrong(Usage(
-                "say what to do: demo, up, ingest, query, simulate, replay, sql or dead-letters; see --help"
+                "say what to do: demo, up, ingest, query, simulate, replay, sql, journal or dead-letters; see --help"
                     .into(),
             )),
             _ => Ended::Wrong(one_line(&error.render().to_string())),
@@ -86,6 +100,7 @@ pub async fn run(command: Command, shutdown: CancellationToken) -> anyhow::Resul
         }
         Command::Replay(args) => replay::run(&args, shutdown).await.map(drop),
         Command::Sql(args) => sql::run(&args).await,
+        Command::Journal(args) => journal::run(args, shutdown).await,
         Command::DeadLetters(command) => dead_letters::run(&command, shutdown).await,
     }
 }

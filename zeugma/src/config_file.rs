@@ -20,8 +20,7 @@ pub fn with_defaults(command: Command, args: &[OsString]) -> Result<Command, Usa
     let mut values = BTreeMap::new();
     for (key, value) in table {
         let flag = key.replace('_', "-");
-        let known = command.get_subcommands().any(|command| has_flag(command, &flag));
-        if !known {
+        if !has_flag(&command, &flag) {
             return Err(fail(format!("there is no flag `{key}`")));
         }
         values.insert(
@@ -33,19 +32,16 @@ pub fn with_defaults(command: Command, args: &[OsString]) -> Result<Command, Usa
 }
 
 fn with_values(command: Command, values: &BTreeMap<String, Vec<String>>) -> Command {
-    let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let command = command.mut_args(|arg| match arg.get_long().and_then(|long| values.get(long)) {
         Some(values) => arg.default_values(values.clone()).required(false),
         None => arg,
     });
-    names.into_iter().fold(command, |command, name| {
-        command.mut_subcommand(name, |subcommand| with_values(subcommand, values))
-    })
+    command.mut_subcommands(|subcommand| with_values(subcommand, values))
 }
 
 fn has_flag(command: &Command, flag: &str) -> bool {
     command.get_arguments().any(|arg| arg.get_long() == Some(flag))
-        || command.get_subcommands().any(|command| has_flag(command, flag))
+        || command.get_subcommands().any(|subcommand| has_flag(subcommand, flag))
 }
 
 fn texts(value: &Value) -> Option<Vec<String>> {

@@ -47,6 +47,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
             broker: None,
             schemas: None,
             commit_interval: std::time::Duration::from_secs(10),
+            trust_clock: false,
         },
         http: args.http,
     })?;

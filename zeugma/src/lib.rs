@@ -3,16 +3,22 @@
 //! - [`cli`] - the commands and their flags
 //! - [`config_file`] - `--config FILE.toml`: the same flags, from a file
 //! - [`server`] - ingest and query, together or apart, on their ports
+//! - [`notify`] - what systemd is told
+//! - [`log_json`] - log lines as JSON
 //! - [`demo`] - a server on a temporary folder, and a simulated country
 //! - [`simulate`] - virtual devices that run the firmware
 //! - [`replay`] - real files through MQTT
 //! - [`sql`] - a question to a running server
+//! - [`journal`] - what lies in a data folder's journal
 //! - [`dead_letters`] - what was refused: counted, and put through acceptance again
 
 pub mod cli;
 pub mod config_file;
 pub mod dead_letters;
 pub mod demo;
+pub mod journal;
+pub mod log_json;
+pub mod notify;
 pub mod replay;
 pub mod server;
 pub mod simulate;

@@ -3,21 +3,25 @@
 use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
-use zeugma::{Usage, cli};
+use zeugma::{
+    Usage,
+    cli::{self, LogFormat},
+    log_json::Json,
+};
 
 /// Wrong use (sysexits.h, EX_USAGE).
 const WRONG_USE: u8 = 64;
 
 fn main() -> ExitCode {
-    let command = match cli::parse(std::env::args_os()) {
-        Ok(command) => command,
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
         Err(cli::Ended::Help(text)) => {
             print!("{text}");
             return ExitCode::SUCCESS;
         }
         Err(cli::Ended::Wrong(usage)) => return wrong_use(&usage),
     };
-    start_logs();
+    start_logs(cli.log_format);
     // Both providers are linked, as libraries below differ in theirs; we say which one counts.
     rustls::crypto::ring::default_provider().install_default().ok();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -30,8 +34,10 @@ fn main() -> ExitCode {
     let result = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         tokio::spawn(stop_on_signals(shutdown.clone()));
-        cli::run(command, shutdown).await
+        cli::run(cli.command, shutdown).await
     });
+    // What a thread still waits for, as a disk that takes nothing, is not waited for: it was not acknowledged.
+    runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref::<Usage>() {
@@ -49,18 +55,17 @@ fn wrong_use(usage: &Usage) -> ExitCode {
     ExitCode::from(WRONG_USE)
 }
 
-fn start_logs() {
+fn start_logs(format: LogFormat) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         EnvFilter::new("warn,zeugma=info,zeugma_ingest=info,zeugma_lake=info,zeugma_query=info")
     });
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(ansi)
-        .with_target(false)
-        .init();
+    match format {
+        LogFormat::Text => logs.with_ansi(ansi).with_target(false).init(),
+        LogFormat::Json => logs.event_format(Json).init(),
+    }
 }
 
 /// The first SIGINT or SIGTERM stops in order, the second at once.

@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
-use zeugma_ingest::{Clock, Ingest};
+use zeugma_ingest::{Clock, Ingest, Status};
 use zeugma_lake::{Lake, seam::Tail};
 use zeugma_query::{Components, RemoteTail};
 
-use crate::Usage;
+use crate::{Usage, notify::Notify};
 
 /// Open files that a busy server needs: 10,000 connections, and files of the lake.
 const OPEN_FILES_WANTED: u64 = 16_384;
@@ -50,6 +50,9 @@ pub struct WriterArgs {
         value_parser = humantime::parse_duration
     )]
     pub commit_interval: Duration,
+    /// Believe this machine's clock even where most readings of many devices lie ahead of it
+    #[arg(long, env = "ZEUGMA_TRUST_CLOCK")]
+    pub trust_clock: bool,
 }
 
 /// Flags of `up`.
@@ -147,6 +150,7 @@ impl Settings {
             schemas: writer.schemas.clone(),
             broker,
             commit_interval: writer.commit_interval,
+            trust_clock: writer.trust_clock,
         };
         Ok(Settings { lake: place.lake(), http, role: Role::Writes { mqtt: writer.mqtt, config } })
     }
@@ -176,6 +180,11 @@ impl Server {
     /// # Errors
     /// A sentence that says what to do: a port in use, a folder that cannot be written, a lake that is held.
     pub async fn start(settings: Settings) -> anyhow::Result<Server> {
+        Self::start_with(settings, clock()).await
+    }
+
+    /// As [`Server::start`], by another clock.
+    pub async fn start_with(settings: Settings, clock: Clock) -> anyhow::Result<Server> {
         raise_open_files();
         let http = bind("--http", settings.http)?;
         http.set_nonblocking(true)?;
@@ -183,7 +192,7 @@ impl Server {
             Role::Writes { mqtt, config } => {
                 let mqtt = bind("--mqtt", mqtt)?;
                 let lake = Lake::open(&settings.lake).await?;
-                let ingest = Arc::new(Ingest::start(config, lake.clone(), Some(mqtt), clock()).await?);
+                let ingest = Arc::new(Ingest::start(config, lake.clone(), Some(mqtt), clock).await?);
                 (writing(lake, &ingest), Some(ingest))
             }
             Role::Asks { tail } => (asking(Lake::open(&settings.lake).await?, &tail)?, None),
@@ -201,6 +210,11 @@ impl Server {
         self.ingest.as_ref()
     }
 
+    /// How its writing half fares, where it has one.
+    pub fn status(&self) -> Option<Status> {
+        self.ingest.as_ref().map(|ingest| ingest.status())
+    }
+
     /// Waits until it can do its work no more, and says why.
     pub async fn failed(&self) -> String {
         match &self.ingest {
@@ -210,35 +224,49 @@ impl Server {
     }
 
     /// Stops in order: nothing more is taken, what was taken is committed, answers end.
+    ///
+    /// Both at once: whoever is slow to read an answer must not take the writer's ten seconds.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop_answering.cancel();
-        self.answering.await.context("answering ended badly")??;
-        match self.ingest.map(Arc::try_unwrap) {
-            Some(Ok(ingest)) => Ok(ingest.stop().await?),
-            Some(Err(_)) => anyhow::bail!("somebody still holds the writer"),
-            None => Ok(()),
-        }
+        let writing = async {
+            match self.ingest.map(Arc::try_unwrap) {
+                Some(Ok(ingest)) => Ok(ingest.stop().await?),
+                Some(Err(_)) => anyhow::bail!("somebody still holds the writer"),
+                None => Ok(()),
+            }
+        };
+        let (answered, written) = tokio::join!(self.answering, writing);
+        written?;
+        Ok(answered.context("answering ended badly")??)
     }
 }
 
 /// Runs a server until the shutdown, or until it fails.
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let server = Server::start(settings).await?;
+    let http = server.http;
     match server.mqtt {
-        Some(mqtt) => tracing::info!("devices publish to {mqtt}; questions go to http://{}/", server.http),
-        None => tracing::info!("questions go to http://{}/", server.http),
+        Some(mqtt) => tracing::info!(%mqtt, %http, "started: devices publish to mqtt, questions go to http"),
+        None => tracing::info!(%http, "started: questions go to http"),
     }
     wait(server, shutdown).await
 }
 
 /// Waits for the shutdown or a failure, then stops in order.
 pub async fn wait(server: Server, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let notify = Arc::new(Notify::from_env());
+    notify.ready();
+    let (teller, status) = (notify.clone(), server.status());
+    let telling = tokio::spawn(async move { teller.keep_telling(status).await });
     let failure = tokio::select! {
         () = shutdown.cancelled() => None,
         reason = server.failed() => Some(reason),
     };
-    tracing::info!("stopping");
+    let reason = failure.as_deref().unwrap_or("told to");
+    tracing::info!(reason, "stopping");
+    notify.stopping(&format!("stopping: {reason}"));
     let stopped = server.stop().await;
+    telling.abort();
     match failure {
         Some(reason) => anyhow::bail!(reason),
         None => stopped.inspect(|()| tracing::info!("stopped; what is not in the lake is in the journal")),
@@ -248,15 +276,12 @@ pub async fn wait(server: Server, shutdown: CancellationToken) -> anyhow::Result
 /// What queries are given beside a writer: its tail, its counters, its troubles.
 fn writing(lake: Lake, ingest: &Arc<Ingest>) -> Components {
     // The writer is stopped by its one owner, so everybody else holds on to parts of it only.
-    let (metrics, weak, dead_letters) = (ingest.metrics(), Arc::downgrade(ingest), ingest.dead_letters());
+    let (metrics, status, dead_letters) = (ingest.metrics(), ingest.status(), ingest.dead_letters());
     Components {
         lake,
         tail: Some(Arc::new(ingest.tail()) as Arc<dyn Tail>),
         metrics: Arc::new(move || metrics.text()),
-        ready: Arc::new(move || match weak.upgrade() {
-            Some(ingest) => ingest.troubles(),
-            None => vec!["stopping".to_owned()],
-        }),
+        ready: Arc::new(move || status.troubles()),
         serves_tail: true,
         replay: Some(Arc::new(move |letters| {
             let dead_letters = dead_letters.clone();

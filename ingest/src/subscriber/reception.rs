@@ -204,6 +204,7 @@ impl Reception {
         self.state.ready_since = Some(Instant::now());
         self.state.outage = false;
         self.connected.store(true, Ordering::Relaxed);
+        self.metrics.broker_away.set(0);
         tracing::info!(broker = self.address, "the broker is there");
     }
 
@@ -220,6 +221,7 @@ impl Reception {
             }
         }
         self.connected.store(false, Ordering::Relaxed);
+        self.metrics.broker_away.set(1);
         self.state.linked = false;
         self.state.unacknowledged = 0;
         if self.state.ready_since.take().is_some_and(|since| since.elapsed() >= PAUSE_MAX) {

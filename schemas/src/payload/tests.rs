@@ -69,6 +69,12 @@ fn json_times_are_rfc_3339_with_an_offset_or_microseconds() {
     }
     assert_eq!(json(&reading(&(NOW_US + 300_000_000).to_string())), [Ok(NOW_US + 300_000_000)]);
     assert_eq!(json(&reading(&(NOW_US + 300_000_001).to_string())), [Err(Reason::Clock)]);
+    let is_ahead = |time_us: i64| {
+        let payload = fleet(time_us);
+        let found = readings(&domain("fleet"), &payload, NOW_US);
+        found[0].as_ref().is_err_and(Rejected::is_ahead)
+    };
+    assert!(is_ahead(NOW_US + 300_000_001) && !is_ahead(NOW_US) && !is_ahead(0));
     assert_eq!(json(&reading("null")), [Ok(NOW_US)], "null is absent");
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 
 fn parse_text(line: &str) -> Result<Command, Ended> {
-    parse(line.split_whitespace().map(OsString::from))
+    parse(line.split_whitespace().map(OsString::from)).map(|cli| cli.command)
 }
 
 #[test]
@@ -32,6 +32,11 @@ fn configuration_file_gives_defaults_that_flags_override() {
     let Ok(Command::Up(args)) = parse_text(&line) else { panic!() };
     assert_eq!(args.http.port(), 10);
     assert_eq!(args.ingest.commit_interval.as_secs(), 5);
+    std::fs::write(&file, "log-format = \"json\"\n").unwrap();
+    let args = || line.split_whitespace().map(OsString::from);
+    assert_eq!(parse(args()).map(|cli| cli.log_format).ok(), Some(LogFormat::Json));
+    let over = args().chain(["--log-format".into(), "text".into()]);
+    assert_eq!(parse(over).map(|cli| cli.log_format).ok(), Some(LogFormat::Text));
     std::fs::write(&file, "htttp = \"127.0.0.1:9\"\n").unwrap();
     let Err(Ended::Wrong(usage)) = parse_text(&line) else { panic!() };
     assert!(usage.0.contains("htttp"), "{usage}");

@@ -1,0 +1,194 @@
+//! What a journal must make of its files, said once more, slowly and without regard to how it is done.
+
+use std::{fs, path::Path};
+
+use zeugma_journal::{Error, Journal, Payload, Position, Record};
+
+/// Bytes of a segment before its first block.
+pub const SEGMENT_HEAD: usize = 24;
+
+/// Bytes of a block before what its checksum covers.
+const BLOCK_HEAD: usize = 8;
+
+/// Bytes of a block that its checksum covers before the first record.
+const BLOCK_INNER_HEAD: usize = 12;
+
+/// Positions beyond it are nonsense: no journal writes for so long.
+const POSITION_MAX: Position = 1 << 62;
+
+/// A record as it can be compared.
+pub type Kept = (Position, Vec<u8>);
+
+/// What opening a folder must answer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// It opens, with these records.
+    Well { records: Vec<Kept>, next: Position, torn_bytes: u64 },
+    /// The file of this number is damaged there.
+    Damaged { file: usize, at: u64 },
+    /// A newer program wrote here.
+    Newer,
+}
+
+/// What one file is.
+enum Segment {
+    /// A crash left it without a header.
+    Begun,
+    Whole {
+        records: Vec<Kept>,
+        next: Position,
+        good_bytes: u64,
+    },
+    Damaged(u64),
+    Newer,
+}
+
+/// What a folder of these files, with the positions they are named after, must be opened as.
+pub fn open(files: &[(Position, Vec<u8>)]) -> Opened {
+    let mut all = Vec::new();
+    let mut next = files.last().map_or(1, |(named, _)| *named);
+    let mut torn_bytes = 0;
+    for (file, (_, bytes)) in files.iter().enumerate() {
+        let newest = file + 1 == files.len();
+        match read(bytes) {
+            Segment::Newer => return Opened::Newer,
+            Segment::Damaged(at) => return Opened::Damaged { file, at },
+            Segment::Begun if newest => {}
+            Segment::Begun => return Opened::Damaged { file, at: 0 },
+            Segment::Whole { good_bytes, .. } if !newest && good_bytes < bytes.len() as u64 => {
+                return Opened::Damaged { file, at: good_bytes };
+            }
+            Segment::Whole { records, next: after, good_bytes } => {
+                all.extend(records);
+                next = after;
+                torn_bytes = bytes.len() as u64 - good_bytes;
+            }
+        }
+    }
+    Opened::Well { records: all, next, torn_bytes }
+}
+
+fn read(bytes: &[u8]) -> Segment {
+    if bytes.len() < SEGMENT_HEAD {
+        return Segment::Begun;
+    }
+    let whole = bytes.starts_with(b"ZEUGMAJ\n") && number(bytes, 20, 4) == u64::from(crc32c(&bytes[..20]));
+    let first = number(bytes, 12, 8);
+    match whole {
+        false if bytes.len() == SEGMENT_HEAD => return Segment::Begun,
+        false => return Segment::Damaged(0),
+        true if number(bytes, 8, 4) > 1 => return Segment::Newer,
+        true if !(1..=POSITION_MAX).contains(&first) => return Segment::Damaged(0),
+        true => {}
+    }
+    let (mut at, mut next, mut records) = (SEGMENT_HEAD, first, Vec::new());
+    while let Some(block) = block(bytes, at) {
+        if block.first != next || block.count == 0 {
+            return Segment::Damaged(at as u64);
+        }
+        records.extend(split(block.first, block.records));
+        next += block.count;
+        at = block.end;
+    }
+    let later = |position: Position| position > next && position - next < u64::from(u32::MAX);
+    let synced = (at + 1..bytes.len()).any(|at| block(bytes, at).is_some_and(|block| later(block.first)));
+    if synced {
+        return Segment::Damaged(at as u64);
+    }
+    Segment::Whole { records, next, good_bytes: at as u64 }
+}
+
+/// The records of one sync.
+struct Block<'a> {
+    first: Position,
+    count: u64,
+    records: &'a [u8],
+    end: usize,
+}
+
+/// The block that begins there.
+fn block(bytes: &[u8], at: usize) -> Option<Block<'_>> {
+    let begin = at + BLOCK_HEAD;
+    let len = number(bytes.get(..begin)?, at, 4) as usize;
+    let inner = bytes.get(begin..begin + len).filter(|_| len >= BLOCK_INNER_HEAD)?;
+    let (first, count) = (number(inner, 0, 8), number(inner, 8, 4));
+    let records = &inner[BLOCK_INNER_HEAD..];
+    let fits = u64::from(crc32c(inner)) == number(bytes, at + 4, 4);
+    fits.then_some(Block { first, count, records, end: begin + len })
+}
+
+/// The records of a block, up to the first that is none.
+fn split(first: Position, mut rest: &[u8]) -> Vec<Kept> {
+    let mut records = Vec::new();
+    while rest.len() >= 4 {
+        let len = number(rest, 0, 4) as usize;
+        let Some(record) = rest.get(4..4 + len).and_then(Record::decode) else { break };
+        records.push((first + records.len() as u64, flat(&record)));
+        rest = &rest[4 + len..];
+    }
+    records
+}
+
+/// A record as bytes that differ where it differs.
+pub fn flat(record: &Record<'_>) -> Vec<u8> {
+    let Record { tenant, topic, received_at_us, payload } = record;
+    let (kept, more) = match payload {
+        Payload::Whole(kept) => (*kept, String::new()),
+        Payload::Cut { kept, bytes, sha256 } => (*kept, format!("{bytes} {sha256:?}")),
+        Payload::Again { note, bytes } => (*bytes, format!("again {note:?}")),
+    };
+    [format!("{tenant:?} {topic:?} {received_at_us} {more} ").as_bytes(), kept].concat()
+}
+
+fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
+    bytes[at..at + len].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// CRC-32C bit by bit: reflected, polynomial 0x1EDC6F41.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0x82F6_3B78 } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
+}
+
+/// The files of a folder, with the positions they are named after.
+pub fn files(folder: &Path) -> Vec<(Position, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".journal")) {
+            files.push((name.parse().expect("a position"), fs::read(&path).expect("a file")));
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Opens a folder as the journal does, and compares with what must come of it; the journal, if it opens.
+pub fn open_and_compare(folder: &Path, segment_bytes_max: u64) -> Option<Journal> {
+    let files = files(folder);
+    let wanted = open(&files);
+    let (found, journal) = match Journal::open_with(folder, segment_bytes_max) {
+        Ok((journal, recovery)) => {
+            let records = records(&journal);
+            let found = Opened::Well { records, next: journal.next(), torn_bytes: recovery.torn_bytes };
+            (found, Some(journal))
+        }
+        Err(Error::Damaged { path, at, .. }) => {
+            let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+            let file = files.iter().position(|(named, _)| Ok(*named) == name.parse());
+            (Opened::Damaged { file: file.expect("one of them"), at }, None)
+        }
+        Err(Error::Format { .. }) => (Opened::Newer, None),
+        Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
+    };
+    assert_eq!(found, wanted);
+    journal
+}
+
+/// All records of a journal.
+pub fn records(journal: &Journal) -> Vec<Kept> {
+    let blocks = journal.replay(0).map(|block| block.expect("it was read at opening"));
+    blocks
+        .flat_map(|block| block.records().map(|(at, record)| (at, flat(&record))).collect::<Vec<_>>())
+        .collect()
+}

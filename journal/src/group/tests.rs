@@ -1,0 +1,81 @@
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+
+use super::*;
+use crate::Payload;
+
+/// Long enough for a thread to do what it must not do.
+const A_MOMENT: Duration = Duration::from_millis(100);
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn batch(arrivals_us: &[i64]) -> Batch {
+    let mut batch = Batch::default();
+    for &received_at_us in arrivals_us {
+        let payload = Payload::Whole(b"{}");
+        batch.push(&Record { tenant: None, topic: "city/v1/a/fleet/b", received_at_us, payload });
+    }
+    batch
+}
+
+fn submit(group: &Group, arrivals_us: &[i64], tell: &Sender<bool>) {
+    let tell = tell.clone();
+    let told = Box::new(move |result: Result<Position, Error>| tell.send(result.is_ok()).unwrap_or(()));
+    group.submit(batch(arrivals_us), told);
+}
+
+fn arrivals(blocks: &Receiver<Synced>) -> Vec<i64> {
+    let block = blocks.recv_timeout(PATIENCE).unwrap();
+    block.records().map(|(_, record)| record.received_at_us).collect()
+}
+
+#[test]
+fn held_group_tells_nobody_and_arrivals_move_with_the_clock() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path()).unwrap();
+    let (out, blocks) = channel();
+    let (group, _thread) = Group::start(journal, move |block| out.send(block).is_ok()).unwrap();
+    let (tell, told) = channel();
+    group.hold();
+    submit(&group, &[1_000, 1_200], &tell);
+    assert!(!group.has_room(), "whoever asks first waits");
+    assert_eq!(told.recv_timeout(A_MOMENT), Err(RecvTimeoutError::Timeout));
+    let mut seen = Vec::new();
+    group.look_at_waiting(1, |record| seen.push(record.received_at_us));
+    assert_eq!(seen, [1_000]);
+    group.release(5_000);
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(true));
+    assert_eq!(arrivals(&blocks), [4_800, 5_000]);
+    // A clock that did not move, or went back, moves nothing.
+    group.hold();
+    submit(&group, &[7_000], &tell);
+    group.release(6_000);
+    assert_eq!(arrivals(&blocks), [7_000]);
+}
+
+#[test]
+fn held_records_are_refused_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path()).unwrap();
+    let (group, thread) = Group::start(journal, |_| true).unwrap();
+    let (tell, told) = channel();
+    group.hold();
+    submit(&group, &[1], &tell);
+    group.close();
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(false));
+    assert_eq!(thread.join().unwrap().unwrap().next(), 1, "nothing was written");
+}
+
+#[test]
+fn every_step_is_heard_in_its_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path()).unwrap();
+    let (hear, heard) = channel();
+    let watch = move |step: Step<'_>| hear.send(format!("{step:?}")).unwrap_or(());
+    let (group, thread) = Group::start_watched(journal, |_| false, watch).unwrap();
+    assert!(group.append(batch(&[1, 2])).is_ok());
+    thread.join().unwrap().unwrap_err();
+    let bytes = batch(&[1, 2]).bytes();
+    let expected =
+        [format!("Begins {{ records: 2, bytes: {bytes} }}"), "Synced".into(), "Failed(Closed)".into()];
+    assert_eq!(heard.iter().collect::<Vec<_>>(), expected);
+}

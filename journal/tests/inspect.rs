@@ -1,0 +1,153 @@
+//! What an inspection says of files that are torn, damaged, missing or newer.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{fs, path::Path};
+
+use zeugma_journal::{
+    Batch, Journal, Payload, Position, Record,
+    inspect::{Fault, Segment, inspect},
+};
+
+/// Bytes of a segment's header, and of a block of one empty record here.
+const HEAD: usize = 24;
+const BLOCK: usize = 20 + 4 + 19 + 1;
+
+/// A folder with a segment for each number, of so many blocks of one record.
+fn folder(segments: &[u64]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut batch = Batch::default();
+    batch.push(&Record { tenant: None, topic: "t", received_at_us: 0, payload: Payload::Whole(b"") });
+    for blocks in segments {
+        let segment_bytes_max = HEAD as u64 + 1;
+        // A full one turns at the next append.
+        let (mut journal, _) = Journal::open_with(folder.path(), segment_bytes_max).unwrap();
+        journal.append(&batch).unwrap();
+        drop(journal);
+        let (mut journal, _) = Journal::open(folder.path()).unwrap();
+        (1..*blocks).for_each(|_| assert!(journal.append(&batch).is_ok()));
+    }
+    folder
+}
+
+fn file(folder: &Path, first: Position) -> std::path::PathBuf {
+    folder.join(format!("{first:020}.journal"))
+}
+
+fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    fs::write(path, bytes).unwrap();
+}
+
+fn positions(folder: &Path) -> (Vec<Position>, Vec<Segment>) {
+    let mut positions = Vec::new();
+    let segments = inspect(folder, |block| {
+        positions.extend(block.records().map(|(position, _)| position));
+        true
+    });
+    (positions, segments.unwrap())
+}
+
+#[test]
+fn whole_journal_has_segments_without_faults() {
+    let folder = folder(&[2, 1, 3]);
+    let (found, segments) = positions(folder.path());
+    assert_eq!(found, [1, 2, 3, 4, 5, 6]);
+    let shapes: Vec<_> = segments.iter().map(|it| (it.first, it.next, it.records, it.format)).collect();
+    assert_eq!(shapes, [(1, 3, 2, Some(1)), (3, 4, 1, Some(1)), (4, 7, 3, Some(1))]);
+    assert!(segments.iter().all(|segment| segment.faults.is_empty()));
+    assert_eq!(segments[2].bytes, (HEAD + 3 * BLOCK) as u64);
+}
+
+#[test]
+fn damage_is_passed_over_to_the_next_block() {
+    let folder = folder(&[4]);
+    change(&file(folder.path(), 1), |bytes| bytes[HEAD + BLOCK + 12] ^= 4);
+    let (found, segments) = positions(folder.path());
+    assert_eq!(found, [1, 3, 4]);
+    let fault = Fault {
+        at: (HEAD + BLOCK) as u64,
+        bytes: BLOCK as u64,
+        problem: "a block's checksum does not fit",
+        damage: true,
+        records_lost: 1,
+    };
+    assert_eq!(segments[0].faults, [fault]);
+}
+
+#[test]
+fn torn_end_is_no_damage_but_in_the_newest_segment_only() {
+    let folder = folder(&[2, 2]);
+    for first in [1, 3] {
+        change(&file(folder.path(), first), |bytes| bytes.truncate(HEAD + BLOCK + 5));
+    }
+    let (found, segments) = positions(folder.path());
+    assert_eq!(found, [1, 3]);
+    let [older, newer] = &segments[..] else { panic!("{segments:?}") };
+    assert_eq!(older.faults.iter().map(|fault| (fault.damage, fault.bytes)).collect::<Vec<_>>(), [(true, 5)]);
+    let gap = Fault { at: 0, bytes: 0, problem: newer.faults[0].problem, damage: true, records_lost: 1 };
+    assert_eq!(newer.faults[0], gap);
+    assert_eq!((newer.faults[1].damage, newer.faults[1].at), (false, (HEAD + BLOCK) as u64));
+}
+
+#[test]
+fn missing_segment_is_told_with_the_records_it_had() {
+    let folder = folder(&[1, 5, 1]);
+    fs::remove_file(file(folder.path(), 2)).unwrap();
+    let (found, segments) = positions(folder.path());
+    assert_eq!(found, [1, 7]);
+    assert_eq!((segments[1].faults[0].damage, segments[1].faults[0].records_lost), (true, 5));
+}
+
+#[test]
+fn segment_without_a_whole_header_is_read_by_its_name() {
+    let folder = folder(&[2, 1]);
+    change(&file(folder.path(), 1), |bytes| bytes[3] ^= 1);
+    let (found, segments) = positions(folder.path());
+    assert_eq!((found, segments[0].format), (vec![1, 2, 3], None));
+    assert_eq!((segments[0].faults[0].at, segments[0].faults[0].damage), (0, true));
+    change(&file(folder.path(), 3), |bytes| bytes.truncate(HEAD - 1));
+    let (found, segments) = positions(folder.path());
+    assert_eq!(
+        (found, segments[1].faults[0].damage),
+        (vec![1, 2], false),
+        "a crash leaves such a newest one"
+    );
+}
+
+#[test]
+fn newer_format_is_told_and_not_read() {
+    let folder = folder(&[1]);
+    change(&file(folder.path(), 1), |bytes| {
+        bytes[8] = 9;
+        let checksum = crc32c::crc32c(&bytes[..20]);
+        bytes[20..24].copy_from_slice(&checksum.to_le_bytes());
+    });
+    let (found, segments) = positions(folder.path());
+    assert_eq!((found.len(), segments[0].format, segments[0].faults.len()), (0, Some(9), 1));
+}
+
+#[test]
+fn inspection_ends_when_enough_was_seen() {
+    let folder = folder(&[2, 2]);
+    let mut seen = 0;
+    let segments = inspect(folder.path(), |_| {
+        seen += 1;
+        false
+    });
+    assert_eq!((seen, segments.unwrap().len()), (1, 1));
+}
+
+#[test]
+fn inspection_needs_no_lock_and_changes_nothing() {
+    let folder = folder(&[1]);
+    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    let before = fs::read(file(folder.path(), 1)).unwrap();
+    assert_eq!(positions(folder.path()).0, [1]);
+    assert_eq!(fs::read(file(folder.path(), 1)).unwrap(), before);
+    let mut batch = Batch::default();
+    batch.push(&Record { tenant: None, topic: "t", received_at_us: 0, payload: Payload::Whole(b"") });
+    journal.append(&batch).unwrap();
+    assert_eq!(positions(folder.path()).0, [1, 2]);
+}
