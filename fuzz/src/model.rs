@@ -135,7 +135,7 @@ pub fn flat(record: &Record<'_>) -> Vec<u8> {
     let (kept, more) = match payload {
         Payload::Whole(kept) => (*kept, String::new()),
         Payload::Cut { kept, bytes, sha256 } => (*kept, format!("{bytes} {sha256:?}")),
-        Payload::Again { note, bytes } => (*bytes, format!("again {note:?}")),
+        Payload::Again { note, bytes } => (*bytes, format!("{note:?}")),
     };
     [format!("{tenant:?} {topic:?} {received_at_us} {more} ").as_bytes(), kept].concat()
 }

@@ -329,12 +329,8 @@ impl Acceptor {
         let verdicts = match verdicts {
             Ok(verdicts) => verdicts,
             Err(Undecided { mut readings, error }) => {
-                let count = readings.len();
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    readings = count,
-                    "late readings wait for the lake"
-                );
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, readings = readings.len(), "late readings wait for the lake");
                 readings.append(&mut self.waiting);
                 self.waiting = readings;
                 return Ok(false);

@@ -4,24 +4,38 @@
 //! only after the payload is on disk; the records of one connection keep their order.
 //!
 //! ```text
-//! connection ─▶ gate (may it be read?) ─▶ publish (judge, read to the end) ─┐
-//! connection ─▶ gate ─▶ publish ────────────────────────────────────────────┼─▶ turn ─▶ journal
-//!                            acknowledged ◀── one wake for the whole turn ◀─┘            (told)
+//! connection ─▶ frames ─▶ gate (may it be read?) ─▶ publish (judge, read to the end) ─┐
+//! connection ─▶ frames ─▶ gate ─▶ publish ────────────────────────────────────────────┼─▶ turn ─▶ journal
+//!                                      acknowledged ◀── one wake for the whole turn ◀─┘            (told)
 //! ```
 //!
+//! - [`account`] - what each tenant, and all together, take
+//! - [`frames`] - packets that are too long are never gathered
 //! - [`gate`] - back-pressure: when a connection is not read further
+//! - [`guests`] - who is connected, first as a stranger, then as a session
+//! - [`limits`] - how much of everything, and what it adds up to
+//! - [`line`] - connections that wait for a limit
+//! - [`names`] - a second connection of a client id ends the first
 //! - [`publish`] - what becomes of one publish
 //! - [`rules`] - what each version of the protocol is told and answered
 //! - [`server`] - how the listener starts and ends
 //! - [`session`] - one connection: its tenant, its order, its share of the memory
+//! - [`sink`] - how a connection is closed
 //! - [`turn`] - the payloads of one turn of a worker's loop, told of together
 //! - [`worker`] - what the connections of one thread share
 
+mod account;
+mod frames;
 mod gate;
+mod guests;
+pub mod limits;
+mod line;
+mod names;
 mod publish;
 mod rules;
 mod server;
 mod session;
+mod sink;
 mod turn;
 mod worker;
 
@@ -34,6 +48,8 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 use zeugma_journal::Group;
+
+pub use limits::Limits;
 
 use crate::{Clock, Metrics};
 
@@ -50,13 +66,16 @@ pub struct Config {
     /// Payloads of one connection that may wait for their sync: MQTT 5's Receive Maximum, and where
     /// reading stops for all.
     pub in_flight_max: u16,
+    /// How much connections, tenants, and all together may take.
+    pub limits: Limits,
 }
 
 impl Default for Config {
     fn default() -> Config {
         // The journal's thread, acceptance and queries need the other cores.
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        Config { workers: cores.min(2), handshake_seconds_max: 5, in_flight_max: 1_000 }
+        let limits = Limits::default();
+        Config { workers: cores.min(2), handshake_seconds_max: 5, in_flight_max: 1_000, limits }
     }
 }
 
@@ -71,8 +90,10 @@ struct Parts {
     closing: watch::Receiver<bool>,
     /// Told by each worker when it has nothing left to acknowledge.
     drained: mpsc::UnboundedSender<()>,
-    /// How many sessions there have been; each has its number.
+    /// How many connections there have been; each has its number.
     sessions: Arc<AtomicU64>,
+    accounts: Arc<account::Accounts>,
+    names: Arc<names::Names>,
 }
 
 /// A listener that serves until it is stopped or dropped.
@@ -109,12 +130,22 @@ impl Door {
         clock: Clock,
     ) -> std::io::Result<Door> {
         let addr = listener.local_addr()?;
+        server::prepare(&listener)?;
         let (closing, closed) = watch::channel(false);
         // One message of each worker, so it stays small without a limit.
         let (drained, all_drained) = mpsc::unbounded_channel();
         let (started, ready) = std::sync::mpsc::sync_channel(1);
-        let parts =
-            Parts { config, group, metrics, clock, closing: closed, drained, sessions: Arc::default() };
+        let parts = Parts {
+            accounts: Arc::new(account::Accounts::new(&config.limits)),
+            names: Arc::default(),
+            config,
+            group,
+            metrics,
+            clock,
+            closing: closed,
+            drained,
+            sessions: Arc::default(),
+        };
         let thread = std::thread::Builder::new()
             .name("door".into())
             .spawn(move || server::run(listener, parts, started, all_drained))?;

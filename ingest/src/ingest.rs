@@ -19,11 +19,11 @@ use zeugma_journal::{Group, Journal, Step, Synced};
 use zeugma_lake::{Error as LakeError, ErrorKind, Lake, Lease, Shelf};
 
 use crate::{
-    Clock, Error, Metrics,
+    Clock, Error, Metrics, Status,
     clock_keeper::ClockKeeper,
     committer::Committer,
     dead_letters::{DeadLetters, Replays},
-    door::Door,
+    door::{self, Door},
     maintenance::{keep_lease, watch_schemas},
     schema_files::SchemaFiles,
     start::{Opened, Steps},
@@ -55,6 +55,8 @@ pub struct Config {
     pub commit_interval: Duration,
     /// The operator says that this machine's clock is right, whatever devices say.
     pub trust_clock: bool,
+    /// How much devices may take.
+    pub limits: door::Limits,
 }
 
 /// A running writer.
@@ -74,26 +76,6 @@ pub struct Ingest {
     keepers: Vec<Task<()>>,
     stop: CancellationToken,
     failed: watch::Receiver<Option<String>>,
-}
-
-/// How a writer fares, for whoever does not own it.
-#[derive(Debug, Clone)]
-pub struct Status {
-    metrics: Arc<Metrics>,
-    failed: watch::Receiver<Option<String>>,
-}
-
-impl Status {
-    /// What keeps the writer from doing its work; empty when it does it.
-    pub fn troubles(&self) -> Vec<String> {
-        let away = (self.metrics.broker_away.get() > 0).then(|| "the broker is not connected".to_owned());
-        away.into_iter().chain(self.metrics.troubles()).chain(self.failed.borrow().clone()).collect()
-    }
-
-    /// The counters.
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
 }
 
 impl Ingest {
@@ -120,7 +102,7 @@ impl Ingest {
         let (fail, failed) = watch::channel(None);
         let stop = CancellationToken::new();
         let acceptor = tokio::spawn(reporting(fail.clone(), "acceptance", acceptor.run(blocks)));
-        metrics.watch_folder(&config.data.join("journal"));
+        metrics.watch_folder(&config.data);
         let replayed = replay(opened.replay(), blocks_sender.clone(), metrics.clone()).await?;
         let Opened { journal, source, lease, .. } = opened;
         tracing::info!(source, records = replayed, "journal open");
@@ -158,8 +140,10 @@ impl Ingest {
             let watch = watch_schemas(files, lake, lease.clone(), tail.clone(), known);
             keepers.push(tokio::spawn(watch));
         }
-        let door =
-            listener.map(|listener| Door::start(listener, journal.clone(), metrics.clone(), clock.clone()));
+        let limited = door::Config { limits: config.limits, ..door::Config::default() };
+        let door = listener.map(|listener| {
+            Door::start_with(limited, listener, journal.clone(), metrics.clone(), clock.clone())
+        });
         let door = door.transpose().map_err(|source| Error::Start { what: "the MQTT listener", source })?;
         let subscriber = config.broker.map(|broker| {
             Subscriber::start(broker, &source, journal.clone(), metrics.clone(), clock, stop.child_token())
@@ -209,7 +193,7 @@ impl Ingest {
 
     /// How it fares, for whoever does not own it.
     pub fn status(&self) -> Status {
-        Status { metrics: self.metrics.clone(), failed: self.failed.clone() }
+        Status::new(self.metrics.clone(), self.failed.clone())
     }
 
     /// Waits until the writer can do its work no more, and says why.

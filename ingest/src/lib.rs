@@ -16,9 +16,9 @@
 //! 7. only in the lake - tail and journal forget it
 //!
 //! Dead letters come back in by [`dead_letters`]. Beside them: [`start`] (journal and lake made to fit),
-//! [`source`] (whose positions these are), [`schema_files`] (domains that come while we run), [`maintenance`]
-//! (keeps the lease, takes schemas up), [`credible_clock`] (whether ours can be believed), [`ingest`] (starts
-//! and stops all of it), [`metrics`] and [`progress`] (what operators see).
+//! [`source`] (whose positions these are), [`schema_files`] (domains that come while we run),
+//! [`maintenance`] (keeps the lease, takes schemas up), [`credible_clock`] (whether ours can be believed),
+//! [`ingest`] (starts and stops all of it), [`status`], [`metrics`] and [`progress`] (what operators see).
 
 pub mod accept;
 mod clock_keeper;
@@ -33,14 +33,16 @@ pub mod progress;
 pub mod schema_files;
 pub mod source;
 pub mod start;
+pub mod status;
 pub mod subscriber;
 pub mod tail;
 pub mod watermarks;
 
 use std::{path::PathBuf, sync::Arc};
 
-pub use ingest::{Config, Ingest, Status};
+pub use ingest::{Config, Ingest};
 pub use metrics::Metrics;
+pub use status::Status;
 
 /// The time, microseconds since 1970; tests and simulations bring their own.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;

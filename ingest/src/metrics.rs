@@ -2,6 +2,7 @@
 //!
 //! - `tally` - what acceptance counts of one block, without a lock for each reading
 //! - [`lags`] - how long each tenant's readings wait to be seen, and to be in the lake
+//! - `steps` - what each step says when it has come further
 //! - `register` - the names and what they are good for
 //! - `machine` - the journal's files, the disk, memory and open files
 //!
@@ -10,15 +11,13 @@
 pub mod lags;
 mod machine;
 mod register;
+mod steps;
 mod tally;
 
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicI64},
 };
 
 use prometheus_client::{
@@ -26,8 +25,6 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use zeugma_journal::Step;
-use zeugma_lake::Position;
 use zeugma_schemas::dead_letter::Reason;
 
 pub use self::tally::{Counts, Tally};
@@ -48,6 +45,10 @@ pub struct Metrics {
     sync_begun_us: AtomicI64,
     /// MQTT connections that are open at the door.
     pub connections: Gauge,
+    /// Connections refused, or ended, because there were too many.
+    pub turned_away: Counter,
+    /// Times a connection was not read further because of a limit.
+    pub slowed: Counter,
     /// 1 while the broker that we subscribe to is away.
     pub broker_away: Gauge,
     /// 1 while the clock is not credible.
@@ -145,10 +146,10 @@ impl Metrics {
         }
     }
 
-    /// Where the journal's files lie.
-    pub fn watch_folder(&self, journal: &Path) {
+    /// Where journal and sealed files lie.
+    pub fn watch_folder(&self, data: &Path) {
         // Whoever says it a second time says the same.
-        let _ = self.folder.path.set(journal.to_owned());
+        let _ = self.folder.data.set(data.to_owned());
     }
 
     /// A table is there: its lines are shown from now on, so that the first thing counted is a rise.
@@ -163,105 +164,6 @@ impl Metrics {
         for family in [&self.tail_rows, &self.tail_bytes] {
             drop(family.get_or_create(&label));
         }
-    }
-
-    /// The journal's thread has come this far; called by that thread.
-    pub fn journal_step(&self, step: &Step<'_>) {
-        match step {
-            Step::Begins { records, bytes } => {
-                self.progress.journal.begin();
-                self.sync_begun_us.store((self.clock)(), Ordering::Relaxed);
-                self.sync_payloads.observe(*records as f64);
-                self.sync_bytes.observe(*bytes as f64);
-            }
-            Step::Refused(error) => {
-                self.progress.journal.waits(true);
-                self.disk_refuses.set(1);
-                self.trouble(
-                    "disk",
-                    Some(format!("the disk takes nothing, so nothing is acknowledged: {}", why(error))),
-                );
-            }
-            Step::Synced => {
-                let took_us = (self.clock)().saturating_sub(self.sync_begun_us.load(Ordering::Relaxed));
-                self.sync_seconds.observe(seconds(took_us));
-                self.progress.journal.done();
-                if self.disk_refuses.set(0) != 0 {
-                    self.progress.journal.waits(false);
-                    self.trouble("disk", None);
-                    tracing::info!("the disk takes the journal again");
-                }
-            }
-            Step::Failed(_) => {}
-        }
-    }
-
-    /// A block through this position is synced and acknowledged, and goes to acceptance.
-    pub fn handed_over(&self, through: Position) {
-        self.progress.acceptance.begin();
-        self.lags().acknowledged(through, (self.clock)());
-    }
-
-    /// A block that an earlier process acknowledged goes to acceptance.
-    pub fn handed_over_again(&self) {
-        self.progress.acceptance.begin();
-    }
-
-    /// Acceptance is through with the block that ends at this position, and its rows are visible.
-    pub fn accepted_block(&self, through: Position, tally: &mut Tally) {
-        let acknowledged_at = self.lags().acknowledged_at(through);
-        self.tell(tally, acknowledged_at);
-        self.progress.acceptance.done();
-    }
-
-    /// Late readings are decided, and those that are new are visible.
-    pub fn decided(&self, tally: &mut Tally) {
-        self.lags().decided();
-        self.tell(tally, None);
-    }
-
-    /// All late readings that wait are being looked up.
-    pub fn lookup_begins(&self) {
-        self.lags().lookup_begins();
-    }
-
-    fn tell(&self, tally: &mut Tally, acknowledged_at: Option<i64>) {
-        let now_us = (self.clock)();
-        let (mut lags, mut credible) = (self.lags(), lock(&self.credible));
-        let mut longest_us = None;
-        tally.drain(self, |counts, counters| {
-            counters.accepted.inc_by(counts.accepted);
-            counters.repeated.inc_by(counts.repeated);
-            counters.late.inc_by(counts.late);
-            counters.untimed.inc_by(counts.untimed);
-            counters.extra.inc_by(counts.extra);
-            counters.visible.inc_by(counts.rows);
-            // What an earlier process acknowledged, or had to be looked up, counts from its arrival.
-            let since_us = acknowledged_at.unwrap_or(counts.first_us);
-            if counts.rows > 0 {
-                lags.visible(&counts.domain, &counts.tenant, counts.rows, counts.last, since_us, now_us);
-                longest_us = longest_us.max(Some(now_us.saturating_sub(since_us)));
-            }
-            if counts.late > 0 {
-                lags.late(&counts.tenant, since_us);
-            }
-            credible.hear(&counts.tenant, counts.heard, counts.ahead, now_us);
-        });
-        if let Some(longest_us) = longest_us {
-            self.visible_lag_seconds.observe(seconds(longest_us));
-        }
-    }
-
-    /// A device's reading lies ahead of its arrival.
-    pub fn ahead(&self, tenant: &str, device: &str) {
-        lock(&self.credible).hear_ahead(tenant, device);
-    }
-
-    /// The lake holds everything of a table through this position, by a commit that began then.
-    pub fn committed(&self, table: &str, rows: usize, through: Position, begun_us: i64) {
-        self.committed.get_or_create(&of(table)).inc_by(rows as u64);
-        self.commit_seconds.observe(seconds((self.clock)().saturating_sub(begun_us)));
-        self.lags().committed(table, through);
     }
 
     /// Says what keeps the writer from its work, or that this does not any more.
@@ -295,17 +197,6 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A step of a clock that was set back is no negative time.
 fn seconds(us: i64) -> f64 {
     us.max(0) as f64 / 1e6
-}
-
-/// An error and what is behind it, in one line.
-pub(crate) fn why(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -269,7 +269,6 @@ impl Tail {
             tail.release(through);
             let released = before - tail.rows();
             self.shared.metrics.tail_rows.get_or_create(&of(table)).dec_by(released as i64);
-            self.shared.metrics.tail_bytes.get_or_create(&of(table)).set(tail.bytes as i64);
         }
         self.shared.released.notify_waiters();
     }

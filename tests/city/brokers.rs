@@ -203,7 +203,9 @@ async fn ready_status(url: &str, trusted: &Path, data: &Path, wanted: u16) -> u1
     let (mqtt, http) = (program::free_port().to_string(), program::free_port());
     let (data, http_text) = (data.display().to_string(), http.to_string());
     let args = ["up", "--data", &data, "--mqtt", &mqtt, "--http", &http_text, "--broker", url];
-    let _program = Program::start_with(&args, http, |command| drop(command.env("SSL_CERT_FILE", trusted)));
+    let _program = Program::start_with(&args, http, |command| {
+        command.env("SSL_CERT_FILE", trusted);
+    });
     let deadline = tokio::time::Instant::now() + if wanted == 200 { PATIENCE } else { PATIENCE / 4 };
     loop {
         let status = reqwest::get(format!("http://{http}/readyz")).await.unwrap().status().as_u16();

@@ -16,4 +16,5 @@ mod operators;
 mod real_data;
 mod simulation;
 mod sql_files;
+mod storms;
 mod with_peers;

@@ -267,7 +267,10 @@ impl World {
         let gate = self.store.gate();
         let Some(running) = &mut self.running else { return Ok(()) };
         let mut lookup = match running.lookup.take() {
-            Some(lookup) => lookup,
+            Some(lookup) => {
+                gate.open();
+                lookup
+            }
             None if running.acceptor.waiting() > 0 => {
                 if slow {
                     gate.close();
@@ -276,9 +279,6 @@ impl World {
             }
             None => return Ok(()),
         };
-        if !slow {
-            gate.open();
-        }
         let verdicts = tokio::select! {
             biased;
             verdicts = &mut lookup => Some(verdicts),

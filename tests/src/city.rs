@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use zeugma::server::{PlaceArgs, Server, Settings, UpArgs, WriterArgs};
+use zeugma::{
+    limits::LimitArgs,
+    server::{PlaceArgs, Server, Settings, UpArgs, WriterArgs},
+};
 use zeugma_ingest::Clock;
 
 use crate::Device;
@@ -44,6 +47,7 @@ impl City {
                 schemas: None,
                 commit_interval: Duration::from_secs(3_600),
                 trust_clock: false,
+                limits: LimitArgs::default(),
             },
             http: any,
         };

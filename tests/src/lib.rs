@@ -8,6 +8,7 @@
 //! - [`program`] - the real binary as a child process, which can be killed
 //! - [`fake_broker`] - a broker that breaks connections on purpose, and writes down what it hears
 //! - [`wire`] - a connection that can be cut or frozen
+//! - [`storm`] - thousands of devices at once, and bad guests
 //! - [`peers`] - other people's programs: mosquitto, and Python with fastavro and DuckDB
 //! - [`simulation`] - every failure we know of, from a seed
 
@@ -21,6 +22,7 @@ pub mod process;
 pub mod program;
 #[path = "../simulation/mod.rs"]
 pub mod simulation;
+pub mod storm;
 pub mod wire;
 
 pub use city::City;

@@ -80,6 +80,17 @@ impl Program {
         program
     }
 
+    /// The most memory it has held, KiB.
+    ///
+    /// # Errors
+    /// Where the system does not say.
+    pub fn memory_peak_kib(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        Ok(number.ok_or_else(|| anyhow::anyhow!("no VmHWM"))?.parse()?)
+    }
+
     /// Ends it as a power cut would.
     pub fn kill(mut self) {
         self.child.kill().expect("a running child");

@@ -53,11 +53,11 @@ pub enum Command {
     Replay(replay::Args),
     /// Ask a running server in SQL
     Sql(sql::Args),
-    /// Look into the journal of a data folder
-    Journal(journal::Args),
     /// What was refused and kept: count it, or put it through acceptance again
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// Look into the journal of a data folder
+    Journal(journal::Args),
 }
 
 /// Why there is nothing to run.
@@ -79,7 +79,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Ended> {
         Err(error) => Err(match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ended::Help(error.render().to_string()),
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Ended::Wrong(Usage(
-                "say what to do: demo, up, ingest, query, simulate, replay, sql, journal or dead-letters; see --help"
+                "say what to do: demo, up, ingest, query, simulate, replay, sql, dead-letters or journal; see --help"
                     .into(),
             )),
             _ => Ended::Wrong(one_line(&error.render().to_string())),
@@ -100,8 +100,8 @@ pub async fn run(command: Command, shutdown: CancellationToken) -> anyhow::Resul
         }
         Command::Replay(args) => replay::run(&args, shutdown).await.map(drop),
         Command::Sql(args) => sql::run(&args).await,
-        Command::Journal(args) => journal::run(args, shutdown).await,
         Command::DeadLetters(command) => dead_letters::run(&command, shutdown).await,
+        Command::Journal(args) => journal::run(args, shutdown).await,
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    limits::LimitArgs,
     server::{self, PlaceArgs, Server, Settings, UpArgs, WriterArgs},
     simulate,
 };
@@ -48,6 +49,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
             schemas: None,
             commit_interval: std::time::Duration::from_secs(10),
             trust_clock: false,
+            limits: LimitArgs::default(),
         },
         http: args.http,
     })?;

@@ -2,6 +2,7 @@
 //!
 //! - [`cli`] - the commands and their flags
 //! - [`config_file`] - `--config FILE.toml`: the same flags, from a file
+//! - [`limits`] - how much devices may take
 //! - [`server`] - ingest and query, together or apart, on their ports
 //! - [`notify`] - what systemd is told
 //! - [`log_json`] - log lines as JSON
@@ -9,14 +10,15 @@
 //! - [`simulate`] - virtual devices that run the firmware
 //! - [`replay`] - real files through MQTT
 //! - [`sql`] - a question to a running server
-//! - [`journal`] - what lies in a data folder's journal
 //! - [`dead_letters`] - what was refused: counted, and put through acceptance again
+//! - [`journal`] - what lies in a data folder's journal
 
 pub mod cli;
 pub mod config_file;
 pub mod dead_letters;
 pub mod demo;
 pub mod journal;
+pub mod limits;
 pub mod log_json;
 pub mod notify;
 pub mod replay;

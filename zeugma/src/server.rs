@@ -13,9 +13,10 @@ use zeugma_ingest::{Clock, Ingest, Status};
 use zeugma_lake::{Lake, seam::Tail};
 use zeugma_query::{Components, RemoteTail};
 
-use crate::{Usage, notify::Notify};
+use crate::{Usage, limits::LimitArgs, notify::Notify};
 
-/// Open files that a busy server needs: 10,000 connections, and files of the lake.
+/// Open files that a busy server needs: 12,000 connections and 3,000 that introduce themselves (see
+/// `zeugma_ingest::door::limits`), and files of the lake.
 const OPEN_FILES_WANTED: u64 = 16_384;
 
 /// Where the lake and the journal lie.
@@ -53,6 +54,9 @@ pub struct WriterArgs {
     /// Believe this machine's clock even where most readings of many devices lie ahead of it
     #[arg(long, env = "ZEUGMA_TRUST_CLOCK")]
     pub trust_clock: bool,
+    /// How much devices may take.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// Flags of `up`.
@@ -108,7 +112,7 @@ pub struct Settings {
 #[derive(Debug, Clone)]
 enum Role {
     /// Ingest, with query beside it.
-    Writes { mqtt: SocketAddr, config: zeugma_ingest::Config },
+    Writes { mqtt: SocketAddr, config: Box<zeugma_ingest::Config> },
     /// Query, with the tail elsewhere.
     Asks { tail: String },
 }
@@ -151,8 +155,13 @@ impl Settings {
             broker,
             commit_interval: writer.commit_interval,
             trust_clock: writer.trust_clock,
+            limits: (&writer.limits).into(),
         };
-        Ok(Settings { lake: place.lake(), http, role: Role::Writes { mqtt: writer.mqtt, config } })
+        Ok(Settings {
+            lake: place.lake(),
+            http,
+            role: Role::Writes { mqtt: writer.mqtt, config: Box::new(config) },
+        })
     }
 }
 
@@ -192,7 +201,7 @@ impl Server {
             Role::Writes { mqtt, config } => {
                 let mqtt = bind("--mqtt", mqtt)?;
                 let lake = Lake::open(&settings.lake).await?;
-                let ingest = Arc::new(Ingest::start(config, lake.clone(), Some(mqtt), clock).await?);
+                let ingest = Arc::new(Ingest::start(*config, lake.clone(), Some(mqtt), clock).await?);
                 (writing(lake, &ingest), Some(ingest))
             }
             Role::Asks { tail } => (asking(Lake::open(&settings.lake).await?, &tail)?, None),
@@ -224,18 +233,17 @@ impl Server {
     }
 
     /// Stops in order: nothing more is taken, what was taken is committed, answers end.
-    ///
-    /// Both at once: whoever is slow to read an answer must not take the writer's ten seconds.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop_answering.cancel();
-        let writing = async {
+        let writer = async {
             match self.ingest.map(Arc::try_unwrap) {
                 Some(Ok(ingest)) => Ok(ingest.stop().await?),
                 Some(Err(_)) => anyhow::bail!("somebody still holds the writer"),
                 None => Ok(()),
             }
         };
-        let (answered, written) = tokio::join!(self.answering, writing);
+        // Side by side: together they have ten seconds.
+        let (answered, written) = tokio::join!(self.answering, writer);
         written?;
         Ok(answered.context("answering ended badly")??)
     }

@@ -1,6 +1,6 @@
 //! The gate: before each packet of a connection is read, it asks whether there is room for more.
 //!
-//! It stands in place of the library's own limit of payloads in flight, which lets every PUBLISH pass that
+//! It asks the session, which knows every limit (see [`limits`](super::limits)). It stands in place of the library's own limit of payloads in flight, which lets every PUBLISH pass that
 //! follows another. The service behind it gets a pipeline of its own: with a shared one, packets that were
 //! read before the gate closed would wait with the reader, and might be overtaken when it opens.
 

@@ -1,9 +1,12 @@
 //! What becomes of one publish: it is read to its end, then journaled, or refused where the protocol can
 //! say so.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc, time::Duration};
 
-use ntex::util::Bytes;
+use ntex::{
+    time::{Seconds, sleep, timeout},
+    util::Bytes,
+};
 use ntex_mqtt::{Payload, QoS, error::PayloadError};
 use sha2::{Digest, Sha256};
 use zeugma_journal::{Payload as Kept, Record};
@@ -12,10 +15,17 @@ use zeugma_schemas::{
     topic::Topic,
 };
 
-use super::session::Session;
+use super::{
+    account::{Account, Reserved},
+    session::{Held, Session},
+    turn::Outcome,
+};
 
 /// The largest packet that MQTT has; a payload said to be larger is a malformed packet.
 pub(super) const PACKET_BYTES_MAX: u32 = 268_435_455;
+
+/// How often a payload that comes in pieces looks for room again.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(50);
 
 /// Why a publish ends its connection.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +39,15 @@ pub(super) enum Error {
     /// The packet contradicts itself.
     #[error("the packet is malformed")]
     Malformed,
+    /// It came too slowly.
+    #[error("the payload took too long to come")]
+    Slow,
+    /// Its tenant has as many connections as it may have.
+    #[error("the tenant has too many connections")]
+    TooMany,
+    /// QoS 2 publishes that are never released.
+    #[error("too many QoS 2 publishes wait for their release")]
+    Unreleased,
 }
 
 /// Why a publish is refused, the connection staying.
@@ -44,8 +63,32 @@ pub(super) enum Refusal {
 pub(super) struct Publish<'a> {
     pub topic: &'a str,
     pub qos: QoS,
+    pub packet_bytes: usize,
     pub payload: Payload,
     pub payload_bytes: usize,
+}
+
+/// A publish that is on its way to disk. It borrows nothing of the packet, so that what was read can be
+/// given back.
+pub(super) struct Submitted {
+    outcome: Rc<Outcome>,
+    held: Held,
+    is_acknowledged: bool,
+}
+
+impl Submitted {
+    /// Waits until it is on disk.
+    pub async fn synced(self, session: &Session) -> Result<(), Error> {
+        let synced = self.outcome.known().await;
+        drop(self.held);
+        if !synced {
+            return Err(Error::Unsynced);
+        }
+        if self.is_acknowledged {
+            session.worker.metrics.acknowledged.inc();
+        }
+        Ok(())
+    }
 }
 
 impl Publish<'_> {
@@ -57,14 +100,15 @@ impl Publish<'_> {
     }
 
     /// For MQTT 3.1.1, which cannot refuse: everything is kept, and acceptance judges it.
-    pub async fn keep(self, session: &Rc<Session>) -> Result<(), Error> {
+    pub async fn keep(self, session: &Rc<Session>) -> Result<Submitted, Error> {
         let place = session.place();
+        let account = self.count(session)?;
         let (bytes, sha256) = match self.payload_bytes > PAYLOAD_BYTES_MAX {
-            false => (self.read_whole(session).await?, None),
-            true => self.read_cut(session).await.map(|(bytes, sha256)| (bytes, Some(sha256)))?,
+            false => (self.read_whole(session, &account).await?, None),
+            true => self.read_cut(session, &account).await.map(|(bytes, sha256)| (bytes, Some(sha256)))?,
         };
         place.reached().await;
-        let held = session.hold(bytes.len());
+        let held = session.hold(account, bytes.len() + self.head_bytes());
         let payload = match sha256 {
             Some(sha256) => Kept::Cut { kept: &bytes, bytes: self.payload_bytes as u64, sha256 },
             None => Kept::Whole(&bytes),
@@ -72,45 +116,72 @@ impl Publish<'_> {
         let record =
             Record { tenant: session.tenant.as_deref(), topic: self.topic, received_at_us: 0, payload };
         let outcome = session.worker.push(record);
-        // Whoever is behind may be submitted now, in the same turn.
-        drop((place, bytes));
-        let synced = outcome.known().await;
-        drop(held);
-        if !synced {
-            return Err(Error::Unsynced);
-        }
-        if self.qos != QoS::AtMostOnce {
-            session.worker.metrics.acknowledged.inc();
-        }
-        Ok(())
+        Ok(Submitted { outcome, held, is_acknowledged: self.qos != QoS::AtMostOnce })
     }
 
     /// For MQTT 5: what is malformed or too large is read to its end and refused with a reason.
-    pub async fn keep_or_refuse(self, session: &Rc<Session>) -> Result<Option<Refusal>, Error> {
-        let Some(refusal) = self.refusal() else { return self.keep(session).await.map(|()| None) };
+    pub async fn keep_or_refuse(self, session: &Rc<Session>) -> Result<Result<Submitted, Refusal>, Error> {
+        let Some(refusal) = self.refusal() else { return self.keep(session).await.map(Ok) };
         let place = session.place();
-        self.read(session, |_| ()).await?;
+        let account = self.count(session)?;
+        self.read(session, &account, |_| ()).await?;
         place.reached().await;
         session.worker.metrics.refused.inc();
-        Ok(Some(refusal))
+        Ok(Err(refusal))
     }
 
-    /// A payload that came in one piece is not copied; a buffer grows with what has come, not with what
-    /// was announced.
-    async fn read_whole(&self, session: &Session) -> Result<Bytes, Error> {
-        let (mut only, mut all) = (Bytes::new(), Vec::new());
-        self.read(session, |piece| match piece.len() == self.payload_bytes {
-            true => only = piece,
-            false => all.extend_from_slice(&piece),
-        })
-        .await?;
-        Ok(if all.is_empty() { only } else { Bytes::from(all) })
+    /// All of the packet but its payload.
+    fn head_bytes(&self) -> usize {
+        self.packet_bytes.saturating_sub(self.payload_bytes)
+    }
+
+    /// Counts the packet for its tenant.
+    fn count(&self, session: &Session) -> Result<Arc<Account>, Error> {
+        if self.qos == QoS::ExactlyOnce {
+            session.begin_release()?;
+        }
+        let account = session.account(self.topic).inspect_err(|_| session.turn_away())?;
+        session.charge(&account, self.head_bytes());
+        Ok(account)
+    }
+
+    /// A payload that came in one piece is not copied. One that comes in pieces is waited for so long only,
+    /// and once there is room for it; its buffer grows with what has come, not with what was announced.
+    async fn read_whole(&self, session: &Rc<Session>, account: &Arc<Account>) -> Result<Bytes, Error> {
+        if self.payload.is_fixed() {
+            let mut only = Bytes::new();
+            return self.read(session, account, |piece| only = piece).await.map(|()| only);
+        }
+        let _pieces = session.begin_pieces();
+        let _reserved = self.reserve(session, account).await;
+        let mut all = Vec::new();
+        let reading = self.read(session, account, |piece| all.extend_from_slice(&piece));
+        timeout(Seconds(session.worker.payload_seconds), reading).await.map_err(|()| Error::Slow)??;
+        Ok(Bytes::from(all))
+    }
+
+    /// Waits until there is room for a payload that comes in pieces.
+    async fn reserve(&self, session: &Session, account: &Arc<Account>) -> Reserved {
+        let accounts = &session.worker.accounts;
+        if let Some(reserved) = accounts.reserve(account, self.payload_bytes) {
+            return reserved;
+        }
+        session.worker.metrics.slowed.inc();
+        session.set_reserving(true);
+        loop {
+            sleep(LOOK_FOR_ROOM).await;
+            if let Some(reserved) = accounts.reserve(account, self.payload_bytes) {
+                session.set_reserving(false);
+                return reserved;
+            }
+        }
     }
 
     /// The beginning of a payload that is too large, and the hash of all of it.
-    async fn read_cut(&self, session: &Session) -> Result<(Bytes, [u8; 32]), Error> {
+    async fn read_cut(&self, session: &Rc<Session>, account: &Account) -> Result<(Bytes, [u8; 32]), Error> {
+        let _pieces = session.begin_pieces();
         let (mut kept, mut hash) = (Vec::new(), Sha256::new());
-        self.read(session, |piece| {
+        self.read(session, account, |piece| {
             let room = KEPT_OF_TOO_LARGE_BYTES - kept.len();
             kept.extend_from_slice(&piece[..piece.len().min(room)]);
             hash.update(&piece);
@@ -119,14 +190,20 @@ impl Publish<'_> {
         Ok((Bytes::from(kept), hash.finalize().into()))
     }
 
-    /// Reads the payload to its end, piece by piece.
-    async fn read(&self, session: &Session, mut each: impl FnMut(Bytes)) -> Result<(), Error> {
+    /// Reads the payload to its end, piece by piece, and counts it for its tenant.
+    async fn read(
+        &self,
+        session: &Session,
+        account: &Account,
+        mut each: impl FnMut(Bytes),
+    ) -> Result<(), Error> {
         if self.payload_bytes > PACKET_BYTES_MAX as usize {
             return Err(Error::Malformed);
         }
         let mut read_bytes = 0;
         while let Some(piece) = self.payload.read().await? {
             read_bytes += piece.len();
+            session.charge(account, piece.len());
             each(piece);
         }
         if read_bytes != self.payload_bytes {

@@ -3,20 +3,27 @@
 
 use std::{num::NonZeroU32, rc::Rc};
 
-use ntex::{time::Seconds, util::ByteString};
+use ntex::{io::IoBoxed, time::Seconds, util::ByteString};
 use ntex_mqtt::{QoS, v3, v5};
-use v5::codec::{PublishAckReason, SubscribeAckReason};
+use v5::codec::{ConnectAckReason, PublishAckReason, SubscribeAckReason};
 use zeugma_schemas::limits::PAYLOAD_BYTES_MAX;
 
 use super::{
+    frames::Number,
+    limits::CLIENT_ID_BYTES_MAX,
     publish::{Error, PACKET_BYTES_MAX, Publish, Refusal},
     session::Session,
-    worker::{Sink, Worker},
+    sink::Sink,
+    worker::Worker,
 };
 
 /// Announced to MQTT 5 clients as Maximum Packet Size: the largest payload, 1 KiB for the header and the
 /// topic (187 bytes at most), 64 KiB for properties. Larger ones end the connection with reason 0x95.
 pub(super) const PACKET_BYTES_ANNOUNCED: u32 = PAYLOAD_BYTES_MAX as u32 + 1024 + 65_536;
+
+/// How long a client without a keep-alive may be silent: the longest there is for others, 18 hours. One that
+/// is gone without a word is found by the system before (see `server`).
+const SILENCE_SECONDS_MAX: u16 = u16::MAX;
 
 const NO_SUBSCRIPTIONS: &str = "nothing can be subscribed to here: ask over HTTP or SQL";
 const TOPIC_WANTED: &str = "the topic must be city/v1/{tenant}/{domain}/{device}";
@@ -30,23 +37,37 @@ impl TryFrom<Error> for v5::PublishAck {
     }
 }
 
-/// Accepts an MQTT 3.1.1 client. Until tokens exist a session is bound to no tenant.
+/// Accepts an MQTT 3.1.1 client, if there is room. Until tokens exist a session is bound to no tenant.
 pub(super) fn welcome_v3(worker: &Rc<Worker>, handshake: v3::Handshake) -> v3::HandshakeAck<Rc<Session>> {
-    let session = worker.enter(None, Sink::V3(handshake.sink()));
+    let client_id = handshake.packet().client_id.clone();
+    if client_id.len() > CLIENT_ID_BYTES_MAX {
+        return handshake.identifier_rejected();
+    }
+    let sink = Sink::V3(handshake.sink());
+    let Some(session) = worker.guests.enter(worker, number(handshake.io()), None, &client_id, sink) else {
+        return handshake.service_unavailable();
+    };
     let no_keep_alive = handshake.packet().keep_alive == 0;
     let mut ack = handshake.ack(session, false);
-    // A client cannot be told that its packet is too large, so all are read, large ones in pieces.
-    ack = ack.max_packet_size(NonZeroU32::new(PACKET_BYTES_MAX).expect("a constant above zero"));
-    if no_keep_alive { ack.idle_timeout(Seconds::ZERO) } else { ack }
+    // A client cannot be told that its packet is too large, so all are read, large ones in pieces; one byte
+    // less than there may be, so that there is a length that ends the connection (see `frames`).
+    ack = ack.max_packet_size(NonZeroU32::new(PACKET_BYTES_MAX - 1).expect("a constant above zero"));
+    if no_keep_alive { ack.idle_timeout(Seconds(SILENCE_SECONDS_MAX)) } else { ack }
 }
 
-/// Accepts an MQTT 5 client and tells it what there is not.
+/// Accepts an MQTT 5 client, if there is room, and tells it what there is not.
 pub(super) fn welcome_v5(worker: &Rc<Worker>, handshake: v5::Handshake) -> v5::HandshakeAck<Rc<Session>> {
-    let session = worker.enter(None, Sink::V5(handshake.sink()));
+    let client_id = handshake.packet().client_id.clone();
+    if client_id.len() > CLIENT_ID_BYTES_MAX {
+        return handshake.failed(ConnectAckReason::ClientIdentifierNotValid);
+    }
+    let sink = Sink::V5(handshake.sink());
+    let Some(session) = worker.guests.enter(worker, number(handshake.io()), None, &client_id, sink) else {
+        return handshake.failed(ConnectAckReason::QuotaExceeded);
+    };
     let no_keep_alive = handshake.packet().keep_alive == 0;
-    let no_client_id = handshake.packet().client_id.is_empty();
     // There is no session to find again by its name, but the protocol wants one given.
-    let name = no_client_id.then(|| format!("session-{}", session.id).into());
+    let name = client_id.is_empty().then(|| format!("session-{}", session.id).into());
     let ack = handshake.ack(session).with(|packet| {
         packet.session_expiry_interval_secs = Some(0);
         packet.max_packet_size = Some(PACKET_BYTES_ANNOUNCED);
@@ -58,13 +79,21 @@ pub(super) fn welcome_v5(worker: &Rc<Worker>, handshake: v5::Handshake) -> v5::H
         packet.shared_subscription_available = false;
         packet.assigned_client_id = name;
     });
-    // The library has no way to say never; this is 18 hours.
-    if no_keep_alive { ack.keep_alive(u16::MAX) } else { ack }
+    if no_keep_alive { ack.keep_alive(SILENCE_SECONDS_MAX) } else { ack }
+}
+
+/// The number of a connection, from our end of it.
+fn number(io: &IoBoxed) -> u64 {
+    io.query::<Number>().get().expect("every connection was given its number when it came").0
 }
 
 /// Answers an MQTT 3.1.1 client that does not publish.
-pub(super) fn answer_v3(message: v3::ProtocolMessage) -> v3::ProtocolMessageAck {
+pub(super) fn answer_v3(session: &Session, message: v3::ProtocolMessage) -> v3::ProtocolMessageAck {
     match message {
+        v3::ProtocolMessage::PublishRelease(release) => {
+            session.end_release();
+            release.ack()
+        }
         v3::ProtocolMessage::Subscribe(mut subscribe) => {
             subscribe.iter_mut().for_each(|mut filter| filter.fail());
             subscribe.ack()
@@ -92,8 +121,11 @@ pub(super) fn answer_v5(message: v5::ProtocolMessage) -> v5::ProtocolMessageAck 
 /// Keeps what an MQTT 3.1.1 client publishes, whatever it is.
 pub(super) async fn publish_v3(session: Rc<Session>, mut publish: v3::Publish) -> Result<(), Error> {
     let payload = publish.take_payload();
-    let (payload_bytes, qos) = (publish.payload_size(), publish.qos());
-    Publish { topic: publish.publish_topic(), qos, payload, payload_bytes }.keep(&session).await
+    let (packet_bytes, payload_bytes) = (publish.packet_size() as usize, publish.payload_size());
+    let (topic, qos) = (publish.publish_topic(), publish.qos());
+    let submitted = Publish { topic, qos, packet_bytes, payload, payload_bytes }.keep(&session).await?;
+    drop(publish);
+    submitted.synced(&session).await
 }
 
 /// Keeps what an MQTT 5 client publishes, or says why not.
@@ -102,13 +134,19 @@ pub(super) async fn publish_v5(
     mut publish: v5::Publish,
 ) -> Result<v5::PublishAck, Error> {
     let payload = publish.take_payload();
-    let (payload_bytes, qos) = (publish.payload_size(), publish.qos());
-    let one = Publish { topic: publish.publish_topic(), qos, payload, payload_bytes };
-    Ok(match one.keep_or_refuse(&session).await? {
-        None => v5::PublishAck::new(PublishAckReason::Success),
-        Some(Refusal::Topic) => v5::PublishAck::new(PublishAckReason::TopicNameInvalid)
+    let (packet_bytes, payload_bytes) = (publish.packet_size() as usize, publish.payload_size());
+    let (topic, qos) = (publish.publish_topic(), publish.qos());
+    let one = Publish { topic, qos, packet_bytes, payload, payload_bytes };
+    let submitted = one.keep_or_refuse(&session).await?;
+    drop(publish);
+    Ok(match submitted {
+        Ok(submitted) => {
+            submitted.synced(&session).await?;
+            v5::PublishAck::new(PublishAckReason::Success)
+        }
+        Err(Refusal::Topic) => v5::PublishAck::new(PublishAckReason::TopicNameInvalid)
             .reason(ByteString::from_static(TOPIC_WANTED)),
-        Some(Refusal::TooLarge(bytes)) => v5::PublishAck::new(PublishAckReason::QuotaExceeded)
+        Err(Refusal::TooLarge(bytes)) => v5::PublishAck::new(PublishAckReason::QuotaExceeded)
             .reason(format!("the payload has {bytes} bytes, the limit is {PAYLOAD_BYTES_MAX}").into()),
     })
 }

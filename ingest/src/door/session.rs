@@ -4,14 +4,18 @@ use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
-use super::worker::Worker;
-
-/// Bytes of one connection that may wait for their sync: a thousand payloads of usual size, or four of
-/// the largest. The one that passes the limit is still taken.
-const IN_FLIGHT_BYTES_MAX: usize = 1 << 20;
+use super::{
+    account::{Account, has_come, tenant_of},
+    limits::{SESSION_IN_FLIGHT_BYTES_MAX, UNRELEASED_MAX},
+    line,
+    publish::Error,
+    sink::Farewell,
+    worker::Worker,
+};
 
 /// One connection.
 pub(super) struct Session {
@@ -21,38 +25,73 @@ pub(super) struct Session {
     pub worker: Rc<Worker>,
     /// Its number among all of this door.
     pub id: u64,
+    /// Its client id, by which another connection may end it.
+    name: Option<Box<str>>,
     /// The number that the next publish gets, and the one whose turn it is.
     next: Cell<u64>,
     serving: Cell<u64>,
     waiting: RefCell<Vec<Waker>>,
     in_flight: Cell<usize>,
     in_flight_bytes: Cell<usize>,
+    /// QoS 2 publishes whose release has not come.
+    unreleased: Cell<usize>,
+    /// The tenant it spoke for last, and its account.
+    account: RefCell<Option<(String, Arc<Account>)>>,
+    /// The tenant it is counted for.
+    seat: RefCell<Option<Arc<Account>>>,
+    /// When it may be read further, by the clock; 0 is now.
+    due_us: Cell<i64>,
+    /// While a payload that comes in pieces is read, and while it waits for room.
+    in_pieces: Cell<bool>,
+    is_reserving: Cell<bool>,
+    /// Its place in line, while it waits for a limit, and whether it stands there.
+    ticket: Cell<Option<u64>>,
+    is_queued: Cell<bool>,
     /// Who reads this connection, while it may not.
     reader: RefCell<Option<Waker>>,
 }
 
 impl Session {
     /// A connection that has introduced itself.
-    pub fn new(worker: Rc<Worker>, id: u64, tenant: Option<String>) -> Session {
+    pub fn new(worker: Rc<Worker>, id: u64, tenant: Option<String>, name: Option<Box<str>>) -> Session {
         Session {
             tenant,
             worker,
             id,
+            name,
             next: Cell::default(),
             serving: Cell::default(),
             waiting: RefCell::default(),
             in_flight: Cell::default(),
             in_flight_bytes: Cell::default(),
+            unreleased: Cell::default(),
+            account: RefCell::default(),
+            seat: RefCell::default(),
+            due_us: Cell::default(),
+            in_pieces: Cell::default(),
+            is_reserving: Cell::default(),
+            ticket: Cell::default(),
+            is_queued: Cell::default(),
             reader: RefCell::default(),
         }
     }
 
     /// Waits until this connection may be read further.
-    pub fn poll_open(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.is_open() && self.worker.is_open() {
+    pub fn poll_open(self: &Rc<Session>, context: &mut Context<'_>) -> Poll<()> {
+        let is_held_back = self.is_held_back();
+        if !is_held_back && self.is_open() {
+            self.ticket.set(None);
             return Poll::Ready(());
         }
         *self.reader.borrow_mut() = Some(context.waker().clone());
+        if is_held_back && !self.worker.is_closing() && !self.is_queued.replace(true) {
+            let ticket = self.ticket.get().unwrap_or_else(|| {
+                self.worker.metrics.slowed.inc();
+                self.worker.line.ticket()
+            });
+            self.ticket.set(Some(ticket));
+            line::queue(&self.worker, ticket, self);
+        }
         Poll::Pending
     }
 
@@ -63,8 +102,102 @@ impl Session {
         }
     }
 
+    /// Wakes the reader and leaves the line where no limit holds it back any more; answers whether it did.
+    pub fn wake_if_free(&self) -> bool {
+        let is_free = self.worker.is_closing() || !self.is_held_back();
+        if is_free {
+            self.is_queued.set(false);
+            self.wake_reader();
+        }
+        is_free
+    }
+
+    /// What only this connection's own answers change; a payload that has begun is read to its end.
     fn is_open(&self) -> bool {
-        self.in_flight.get() < self.worker.in_flight_max && self.in_flight_bytes.get() < IN_FLIGHT_BYTES_MAX
+        let has_room = self.in_flight.get() < self.worker.in_flight_max
+            && self.in_flight_bytes.get() < SESSION_IN_FLIGHT_BYTES_MAX;
+        (has_room || self.in_pieces.get()) && !self.is_reserving.get()
+    }
+
+    /// What others change: the clock, the journal, payloads of the same tenant or worker.
+    fn is_held_back(&self) -> bool {
+        if self.worker.is_closing() {
+            return true;
+        }
+        if self.due_us.get() != 0 {
+            if !has_come(self.due_us.get(), self.worker.now_us()) {
+                return true;
+            }
+            self.due_us.set(0);
+        }
+        if self.in_pieces.get() {
+            return false;
+        }
+        let tenant_has_room = self.account.borrow().as_ref().is_none_or(|(_, account)| account.has_room());
+        !(tenant_has_room && self.worker.is_open())
+    }
+
+    /// The account that a publish to this topic is counted for.
+    pub fn account(&self, topic: &str) -> Result<Arc<Account>, Error> {
+        let tenant = self.tenant.as_deref().unwrap_or_else(|| tenant_of(topic));
+        let mut last = self.account.borrow_mut();
+        if let Some((name, account)) = &*last
+            && name == tenant
+        {
+            return Ok(account.clone());
+        }
+        let account = self.worker.accounts.of(tenant, self.worker.now_us());
+        let mut seat = self.seat.borrow_mut();
+        if seat.is_none() {
+            if !account.enter() {
+                return Err(Error::TooMany);
+            }
+            *seat = Some(account.clone());
+            self.worker.guests.spoke(self.id);
+        }
+        *last = Some((tenant.to_owned(), account.clone()));
+        Ok(account)
+    }
+
+    /// Counts bytes that have come; this connection is read again when the slowest account allows.
+    pub fn charge(&self, account: &Account, bytes: usize) {
+        let now_us = self.worker.now_us();
+        let due_us = account.charge(bytes, now_us).max(self.worker.accounts.all.charge(bytes, now_us));
+        if due_us > now_us {
+            self.due_us.set(self.due_us.get().max(due_us));
+        }
+    }
+
+    /// Says goodbye to a connection that its tenant may not have.
+    pub fn turn_away(&self) {
+        self.worker.metrics.turned_away.inc();
+        self.worker.guests.close(self.id, Farewell::TooMany);
+    }
+
+    /// Says that a payload comes in pieces, until the answer is dropped.
+    pub fn begin_pieces(self: &Rc<Session>) -> Pieces {
+        self.in_pieces.set(true);
+        self.wake_reader();
+        Pieces(self.clone())
+    }
+
+    /// Reads nothing while a payload waits for room, so that the library does not gather it.
+    pub fn set_reserving(&self, is_reserving: bool) {
+        self.is_reserving.set(is_reserving);
+        if !is_reserving {
+            self.wake_reader();
+        }
+    }
+
+    /// Counts a QoS 2 publish.
+    pub fn begin_release(&self) -> Result<(), Error> {
+        self.unreleased.set(self.unreleased.get() + 1);
+        if self.unreleased.get() > UNRELEASED_MAX { Err(Error::Unreleased) } else { Ok(()) }
+    }
+
+    /// Counts its release.
+    pub fn end_release(&self) {
+        self.unreleased.set(self.unreleased.get().saturating_sub(1));
     }
 
     /// A place in the order of arrival; to be taken before anything is waited for.
@@ -75,17 +208,30 @@ impl Session {
     }
 
     /// Counts a payload that waits for its sync, until the answer is dropped.
-    pub fn hold(self: &Rc<Session>, bytes: usize) -> Held {
+    pub fn hold(self: &Rc<Session>, account: Arc<Account>, bytes: usize) -> Held {
         self.in_flight.set(self.in_flight.get() + 1);
         self.in_flight_bytes.set(self.in_flight_bytes.get() + bytes);
-        self.worker.hold();
-        Held { session: self.clone(), bytes }
+        account.hold(bytes);
+        self.worker.hold(bytes);
+        Held { session: self.clone(), account, bytes }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.worker.leave(self.id);
+        if let Some(seat) = self.seat.take() {
+            seat.leave();
+        }
+        self.worker.guests.leave(self.id, self.name.as_deref());
+    }
+}
+
+/// See [`Session::begin_pieces`].
+pub(super) struct Pieces(Rc<Session>);
+
+impl Drop for Pieces {
+    fn drop(&mut self) {
+        self.0.in_pieces.set(false);
     }
 }
 
@@ -121,6 +267,7 @@ impl Drop for Place {
 /// See [`Session::hold`].
 pub(super) struct Held {
     session: Rc<Session>,
+    account: Arc<Account>,
     bytes: usize,
 }
 
@@ -130,7 +277,8 @@ impl Drop for Held {
         let was_open = session.is_open();
         session.in_flight.set(session.in_flight.get() - 1);
         session.in_flight_bytes.set(session.in_flight_bytes.get() - self.bytes);
-        session.worker.release();
+        self.account.release(self.bytes);
+        session.worker.release(self.bytes);
         if !was_open {
             session.wake_reader();
         }

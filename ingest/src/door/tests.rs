@@ -1,6 +1,8 @@
 //! What clients of either version are told, and what the journal holds afterwards.
 
-mod site;
+mod fair;
+mod full;
+pub(super) mod site;
 mod strangers;
 
 use std::{

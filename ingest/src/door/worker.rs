@@ -2,25 +2,24 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     future::poll_fn,
-    rc::{Rc, Weak},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    rc::Rc,
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
 
 use ntex::{rt::spawn, time::sleep};
-use ntex_mqtt::{v3, v5};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use zeugma_journal::{Batch, Group, Record};
 
 use super::{
     DRAIN, Parts,
-    session::Session,
+    account::Accounts,
+    guests::Guests,
+    limits::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX},
+    line::Line,
+    sink::{Farewell, Sink},
     turn::{Outcome, Turn},
 };
 use crate::{Clock, Metrics};
@@ -29,36 +28,11 @@ use crate::{Clock, Metrics};
 /// limit is this and one payload.
 const TURN_BYTES_MAX: usize = 4 << 20;
 
-/// How often a full journal, or a door that closes, is looked at again.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often limits, a full journal, or a door that closes, are looked at again.
+pub(super) const LOOK: Duration = Duration::from_millis(5);
 
 /// How long closed connections may take to write what they still have.
 const CLOSE: Duration = Duration::from_secs(1);
-
-/// The sending half of a connection, by which it is closed.
-pub(super) enum Sink {
-    /// MQTT 3.1.1.
-    V3(v3::MqttSink),
-    /// MQTT 5.
-    V5(v5::MqttSink),
-}
-
-impl Sink {
-    fn is_open(&self) -> bool {
-        match self {
-            Sink::V3(sink) => sink.is_open(),
-            Sink::V5(sink) => sink.is_open(),
-        }
-    }
-
-    fn close(&self) {
-        let reason = v5::codec::DisconnectReasonCode::ServerShuttingDown;
-        match self {
-            Sink::V3(sink) => sink.close(),
-            Sink::V5(sink) => sink.close_with_reason(v5::codec::Disconnect::new(reason)),
-        }
-    }
-}
 
 /// What the connections of one thread share.
 pub(super) struct Worker {
@@ -66,34 +40,33 @@ pub(super) struct Worker {
     clock: Clock,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// What tenants take, and all together.
+    pub accounts: Arc<Accounts>,
     /// Payloads of one connection that may wait for their sync.
     pub in_flight_max: usize,
+    /// How long a payload that comes in pieces may take, seconds.
+    pub payload_seconds: u16,
     turn: RefCell<Option<Turn>>,
     /// Whether the journal takes more, as last seen.
     has_room: Cell<bool>,
     closing: Cell<bool>,
-    /// Payloads that were taken and whose handlers have not answered.
+    /// Payloads that were taken and whose handlers have not answered, their bytes, and this worker's part
+    /// of what there may be of both.
     held: Cell<usize>,
-    /// Counts the sessions of all workers.
-    begun: Arc<AtomicU64>,
-    sessions: RefCell<HashMap<u64, (Weak<Session>, Sink)>>,
+    held_bytes: Cell<usize>,
+    held_max: usize,
+    held_bytes_max: usize,
+    /// Connections that wait for a limit.
+    pub line: Line,
+    /// Who is connected.
+    pub guests: Guests,
 }
 
 impl Worker {
     /// One for the current thread, which also waits for the door to close.
     pub fn start(parts: &Parts) -> Rc<Worker> {
-        let worker = Rc::new(Worker {
-            group: parts.group.clone(),
-            clock: parts.clock.clone(),
-            metrics: parts.metrics.clone(),
-            in_flight_max: parts.config.in_flight_max.into(),
-            turn: RefCell::default(),
-            has_room: Cell::new(true),
-            closing: Cell::default(),
-            held: Cell::default(),
-            begun: parts.sessions.clone(),
-            sessions: RefCell::default(),
-        });
+        let (end, mut ended) = mpsc::unbounded_channel();
+        let worker = Rc::new(Worker::new(parts, end));
         let (closed, mut closing, drained) = (worker.clone(), parts.closing.clone(), parts.drained.clone());
         spawn(async move {
             // An error means that the door was dropped, which closes it as well.
@@ -101,40 +74,68 @@ impl Worker {
             closed.drain().await;
             let _ = drained.send(());
         });
+        let ending = worker.clone();
+        spawn(async move {
+            while let Some(id) = ended.recv().await {
+                ending.guests.close(id, Farewell::TakenOver);
+            }
+        });
         worker
+    }
+
+    fn new(parts: &Parts, end: mpsc::UnboundedSender<u64>) -> Worker {
+        let workers = parts.config.workers.max(1);
+        Worker {
+            group: parts.group.clone(),
+            clock: parts.clock.clone(),
+            metrics: parts.metrics.clone(),
+            accounts: parts.accounts.clone(),
+            in_flight_max: parts.config.in_flight_max.into(),
+            payload_seconds: parts.config.limits.payload_seconds,
+            turn: RefCell::default(),
+            has_room: Cell::new(true),
+            closing: Cell::default(),
+            held: Cell::default(),
+            held_bytes: Cell::default(),
+            held_max: IN_FLIGHT_MAX / workers,
+            held_bytes_max: IN_FLIGHT_BYTES_MAX / workers,
+            line: Line::default(),
+            guests: Guests::new(parts, end),
+        }
     }
 
     /// Whether connections may be read.
     pub fn is_open(&self) -> bool {
-        self.has_room.get() && !self.closing.get()
+        self.has_room.get() && self.held.get() < self.held_max && self.held_bytes.get() < self.held_bytes_max
     }
 
-    /// Begins a session.
-    pub fn enter(self: &Rc<Worker>, tenant: Option<String>, sink: Sink) -> Rc<Session> {
-        let id = self.begun.fetch_add(1, Ordering::Relaxed);
-        let session = Rc::new(Session::new(self.clone(), id, tenant));
-        self.sessions.borrow_mut().insert(id, (Rc::downgrade(&session), sink));
-        self.metrics.connections.inc();
-        session
+    /// Whether the door closes.
+    pub fn is_closing(&self) -> bool {
+        self.closing.get()
     }
 
-    /// Ends a session.
-    pub fn leave(&self, id: u64) {
-        // The sink is dropped after the borrow ends, as dropping it may run the library's code.
-        let left = self.sessions.borrow_mut().remove(&id);
-        if left.is_some() {
-            self.metrics.connections.dec();
+    /// Sees whether the journal takes more by now.
+    pub fn look_for_room(&self) {
+        if !self.has_room.get() {
+            self.has_room.set(self.group.has_room());
         }
     }
 
+    /// The time: that of the turn, where one is being gathered.
+    pub fn now_us(&self) -> i64 {
+        self.turn.borrow().as_ref().map_or_else(|| (self.clock)(), |turn| turn.received_at_us)
+    }
+
     /// Counts a payload that is taken.
-    pub fn hold(&self) {
+    pub fn hold(&self, bytes: usize) {
         self.held.set(self.held.get() + 1);
+        self.held_bytes.set(self.held_bytes.get() + bytes);
     }
 
     /// Counts a payload that is answered.
-    pub fn release(&self) {
+    pub fn release(&self, bytes: usize) {
         self.held.set(self.held.get() - 1);
+        self.held_bytes.set(self.held_bytes.get() - bytes);
     }
 
     /// Adds a record to the turn; the time is the turn's.
@@ -180,9 +181,8 @@ impl Worker {
             }
             outcome.set(synced);
         });
-        if self.has_room.get() && !self.group.has_room() {
-            self.wait_for_room();
-        }
+        // Whoever is to be read next finds it closed, and stands in line.
+        self.has_room.set(self.group.has_room());
     }
 
     fn hand_in(
@@ -194,33 +194,12 @@ impl Worker {
         answer
     }
 
-    /// Reads from no connection until the journal has room again.
-    fn wait_for_room(self: &Rc<Worker>) {
-        self.has_room.set(false);
-        let worker = self.clone();
-        spawn(async move {
-            while !worker.group.has_room() && !worker.closing.get() {
-                sleep(LOOK).await;
-            }
-            worker.has_room.set(true);
-            let sessions: Vec<_> =
-                worker.sessions.borrow().values().map(|(session, _)| session.clone()).collect();
-            sessions.iter().filter_map(Weak::upgrade).for_each(|session| session.wake_reader());
-        });
-    }
-
     /// Reads nothing more, answers what was taken, then closes each connection.
     async fn drain(&self) {
         self.closing.set(true);
         wait_until(DRAIN, || self.held.get() == 0).await;
-        // The handlers borrow the map when their sessions end, so it is not borrowed while closing.
-        let sinks: Vec<Sink> = {
-            let mut sessions = self.sessions.borrow_mut();
-            let ids: Vec<u64> = sessions.keys().copied().collect();
-            ids.iter().filter_map(|id| sessions.remove(id)).map(|(_, sink)| sink).collect()
-        };
-        self.metrics.connections.dec_by(sinks.len() as i64);
-        sinks.iter().for_each(Sink::close);
+        let sinks = self.guests.take_all();
+        sinks.iter().for_each(|sink| sink.close(Farewell::Closing));
         wait_until(CLOSE, || !sinks.iter().any(Sink::is_open)).await;
     }
 }

@@ -14,22 +14,24 @@ use prometheus_client::{
     registry::Unit,
 };
 
-/// The folder of the journal, once it is known.
+/// The data folder, once it is known.
 #[derive(Debug, Default)]
 pub struct Folder {
-    pub(super) path: OnceLock<PathBuf>,
+    pub(super) data: OnceLock<PathBuf>,
 }
 
 impl Collector for Folder {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Some(path) = self.path.get() else { return Ok(()) };
-        if let Some((segments, bytes)) = segments(path) {
+        let Some(data) = self.data.get() else { return Ok(()) };
+        if let Some((segments, bytes)) = segments(&data.join("journal")) {
             let help = "files of the journal; it grows while the lake is away, and shrinks with each commit";
             gauge(&mut encoder, "journal_segments", help, None, segments)?;
             let help = "bytes of the journal's files, as its segments; compare with the disk's free bytes";
             gauge(&mut encoder, "journal", help, Some(Unit::Bytes), bytes)?;
         }
-        if let Ok(disk) = rustix::fs::statvfs(path) {
+        let help = "bytes of rows sealed into local files until the lake has them; grows while it is away";
+        gauge(&mut encoder, "sealed", help, Some(Unit::Bytes), bytes_below(&data.join("sealed"), DEPTH_MAX))?;
+        if let Ok(disk) = rustix::fs::statvfs(data) {
             let help =
                 "bytes free where the journal lies; at zero nothing is acknowledged until there is room";
             gauge(&mut encoder, "data_free", help, Some(Unit::Bytes), disk.f_bavail * disk.f_frsize)?;
@@ -44,6 +46,20 @@ fn segments(folder: &Path) -> Option<(u64, u64)> {
     let segments = files.filter(|file| file.path().extension().is_some_and(|end| end == "journal"));
     let sizes = segments.filter_map(|file| Some(file.metadata().ok()?.len()));
     Some(sizes.fold((0, 0), |(segments, bytes), size| (segments + 1, bytes + size)))
+}
+
+/// Sealed files lie below a folder for each table, and one for each date.
+const DEPTH_MAX: usize = 4;
+
+/// Bytes of all files of a folder, and of the folders in it.
+fn bytes_below(folder: &Path, depth_left: usize) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let bytes = entries.filter_map(Result::ok).map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() && depth_left > 0 => bytes_below(&entry.path(), depth_left - 1),
+        Ok(found) if found.is_file() => found.len(),
+        _ => 0,
+    });
+    bytes.sum()
 }
 
 /// This process, under the names that all programs use.
@@ -104,6 +120,10 @@ mod tests {
         }
         assert_eq!(segments(folder.path()), Some((2, 15)));
         assert_eq!(segments(&folder.path().join("none")), None);
+        let deep = folder.path().join("fleet/date=2026-01-01");
+        std::fs::create_dir_all(&deep).expect("folders");
+        std::fs::write(deep.join("a.parquet"), [0; 7]).expect("a file");
+        assert_eq!((bytes_below(folder.path(), DEPTH_MAX), bytes_below(&deep.join("none"), 1)), (122, 0));
         assert!(open_files_max().is_some_and(|max| max > 0));
         assert!(resident_bytes().is_some_and(|bytes| bytes > 1 << 20));
     }

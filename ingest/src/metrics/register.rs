@@ -45,6 +45,8 @@ impl Metrics {
             folder: Default::default(),
             sync_begun_us: AtomicI64::new(0),
             connections: Gauge::default(),
+            turned_away: Default::default(),
+            slowed: Default::default(),
             broker_away: Gauge::default(),
             clock_doubted: Gauge::default(),
             disk_refuses: Gauge::default(),
@@ -94,6 +96,10 @@ impl Metrics {
     fn register_door(&self, to: &mut Registry) {
         let help = "MQTT connections that are open at the door; a sudden fall is a network that is gone";
         to.register("connections", help, self.connections.clone());
+        let help = "connections refused or ended because there were too many: raise the limit, or find who opens them";
+        to.register("turned_away", help, self.turned_away.clone());
+        let help = "times a limit kept a connection from being read; its readings come later";
+        to.register("slowed", help, self.slowed.clone());
         let help = "1 while the broker of --broker is away; what it keeps comes when it is back";
         to.register("broker_away", help, self.broker_away.clone());
         let help =
@@ -144,12 +150,12 @@ impl Metrics {
     fn register_lake(&self, to: &mut Registry) {
         let help = "rows that are not in the lake yet; it should fall to little with each commit";
         to.register("tail_rows", help, self.tail_rows.clone());
-        let help = "memory of those rows; beyond 512 MiB in all, acceptance waits for commits";
+        let help = "memory of those rows that are not sealed into files; acceptance waits while it is 256 MiB in all";
         to.register_with_unit("tail", help, Unit::Bytes, self.tail_bytes.clone());
         to.register("committed", "rows committed to the lake", self.committed.clone());
         let help = "attempts to commit that failed and are made again; the log says why";
         to.register("commit_failures", help, self.commit_failures.clone());
-        let help = "time to write the files of one commit and to commit them";
+        let help = "time to bring the files of one commit to the lake and to commit them";
         to.register_with_unit("commit", help, Unit::Seconds, self.commit_seconds.clone());
     }
 }

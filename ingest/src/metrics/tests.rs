@@ -1,4 +1,6 @@
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use zeugma_journal::Step;
 
 use super::*;
 

@@ -66,7 +66,7 @@ impl House {
                 let (bytes, cut) = match record.payload {
                     Payload::Whole(bytes) => (bytes, None),
                     Payload::Cut { kept, bytes, sha256 } => (kept, Some((bytes, sha256))),
-                    Payload::Again { .. } => panic!("a broker never brings a letter back"),
+                    Payload::Again { .. } => panic!("nothing comes again here"),
                 };
                 assert_eq!(record.tenant, None, "the topic names the tenant");
                 Kept { topic: record.topic.to_owned(), bytes: bytes.to_owned(), cut }

@@ -56,7 +56,7 @@ fn record_json(position: Position, record: &Record<'_>) -> Value {
         line["cut_from_sha256"] = hex(sha256).into();
     }
     if let Payload::Again { note, .. } = &record.payload {
-        line["again"] = (*note).into();
+        line["comes_again"] = (*note).into();
     }
     line
 }
@@ -64,8 +64,9 @@ fn record_json(position: Position, record: &Record<'_>) -> Value {
 /// What is there of a payload, and how long it was.
 fn kept<'a>(payload: &Payload<'a>) -> (&'a [u8], u64) {
     match payload {
-        Payload::Whole(kept) | Payload::Again { bytes: kept, .. } => (kept, kept.len() as u64),
+        Payload::Whole(kept) => (kept, kept.len() as u64),
         Payload::Cut { kept, bytes, .. } => (kept, *bytes),
+        Payload::Again { bytes, .. } => (bytes, bytes.len() as u64),
     }
 }
 

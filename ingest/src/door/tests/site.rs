@@ -1,11 +1,11 @@
 //! A door with a journal behind it, and a client that says exactly the bytes it is told to.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -14,12 +14,15 @@ use std::{
 use zeugma_journal::{Group, Journal, Payload, Record};
 
 use crate::{
-    Metrics,
+    Clock, Metrics,
     door::{Config, Door},
 };
 
-/// When everything arrives in these tests.
+/// When everything arrives in these tests, unless they move the clock.
 pub const NOW_US: i64 = 1_700_000_000_000_000;
+
+/// How long a test waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A record, owned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,11 +41,18 @@ pub struct Site {
     pub group: Group,
     /// While set, the journal syncs one block and then no other.
     pub stuck: Arc<AtomicBool>,
+    /// What its clock says; it stands still unless a test moves it.
+    pub now_us: Arc<AtomicI64>,
     writer: JoinHandle<Result<zeugma_journal::Journal, zeugma_journal::Error>>,
 }
 
 impl Site {
     pub fn open() -> Site {
+        Self::with(|_| {})
+    }
+
+    /// With other settings.
+    pub fn with(change: impl FnOnce(&mut Config)) -> Site {
         let folder = tempfile::tempdir().expect("a folder");
         let (journal, _) = Journal::open(folder.path()).expect("a new journal");
         let stuck = Arc::new(AtomicBool::new(false));
@@ -56,9 +66,13 @@ impl Site {
         .expect("a thread");
         let metrics = Arc::new(Metrics::default());
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let config = Config { handshake_seconds_max: 1, ..Config::default() };
-        let door = Door::start_with(config, listener, group.clone(), metrics.clone(), Arc::new(|| NOW_US));
-        Site { door: door.expect("a door"), metrics, folder, group, stuck, writer }
+        let mut config = Config { handshake_seconds_max: 1, ..Config::default() };
+        change(&mut config);
+        let now_us = Arc::new(AtomicI64::new(NOW_US));
+        let clock = now_us.clone();
+        let clock: Clock = Arc::new(move || clock.load(Ordering::SeqCst));
+        let door = Door::start_with(config, listener, group.clone(), metrics.clone(), clock);
+        Site { door: door.expect("a door"), metrics, folder, group, stuck, now_us, writer }
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -89,11 +103,11 @@ impl Site {
 }
 
 fn row(record: &Record<'_>) -> Row {
-    assert_eq!((record.tenant, record.received_at_us), (None, NOW_US));
+    assert!(record.tenant.is_none() && record.received_at_us >= NOW_US);
     let (bytes, cut) = match record.payload {
         Payload::Whole(bytes) => (bytes, None),
         Payload::Cut { kept, bytes, sha256 } => (kept, Some((bytes, sha256))),
-        Payload::Again { .. } => panic!("the door never brings a letter back"),
+        Payload::Again { .. } => panic!("nothing comes again here"),
     };
     Row { topic: record.topic.to_owned(), bytes: bytes.to_owned(), cut }
 }
@@ -107,17 +121,55 @@ pub struct Client {
 impl Client {
     /// Connects and answers the body of its CONNACK too.
     pub fn connect(addr: SocketAddr, version: u8) -> (Client, Vec<u8>) {
-        let socket = TcpStream::connect(addr).expect("the door listens");
-        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        socket.set_nodelay(true).expect("no delay");
-        let mut client = Client { socket, version };
-        // Clean start, keep-alive 60 s, no properties, a short client id.
-        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', version, 2, 0, 60];
-        body.extend_from_slice(if version == 5 { &[0, 0, 1, b'x'] } else { &[0, 1, b'x'] });
-        client.send(&packet(0x10, &body));
-        let (kind, body) = client.receive().expect("a CONNACK");
-        assert_eq!((kind, body[1]), (0x20, 0), "{body:?}");
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let (client, body) = Self::connect_as(
+            addr,
+            version,
+            &format!("client-{}", NUMBER.fetch_add(1, Ordering::Relaxed)),
+            60,
+        );
+        assert_eq!(body[1], 0, "{body:?}");
         (client, body)
+    }
+
+    /// Connects by a client id, with a keep-alive in seconds; the CONNACK says whether it was accepted.
+    pub fn connect_as(addr: SocketAddr, version: u8, id: &str, keep_alive: u16) -> (Client, Vec<u8>) {
+        let mut client = Self::arrive(addr, version);
+        // Clean start, no properties.
+        let head = [0, 4, b'M', b'Q', b'T', b'T', version, 2];
+        let properties: &[u8] = if version == 5 { &[0] } else { &[] };
+        let id = [&(id.len() as u16).to_be_bytes()[..], id.as_bytes()].concat();
+        client.send(&packet(0x10, &[&head[..], &keep_alive.to_be_bytes(), properties, &id].concat()));
+        let (kind, body) = client.receive().expect("a CONNACK");
+        assert_eq!(kind, 0x20, "{body:?}");
+        (client, body)
+    }
+
+    /// Opens a connection and says nothing.
+    pub fn arrive(addr: SocketAddr, version: u8) -> Client {
+        let socket = TcpStream::connect(addr).expect("the door listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.set_nodelay(true).expect("no delay");
+        Client { socket, version }
+    }
+
+    /// How many acknowledgements come before there is silence for a while, or the end.
+    pub fn count_acknowledged(&mut self) -> usize {
+        self.socket.set_read_timeout(Some(Duration::from_millis(400))).expect("a timeout");
+        let count = std::iter::from_fn(|| self.receive()).filter(|(kind, _)| *kind == 0x40).count();
+        self.socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        count
+    }
+
+    /// Whether the other side closes, sooner or later.
+    pub fn is_closed(&mut self) -> bool {
+        loop {
+            match self.socket.read(&mut [0; 1024]) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => return !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+            }
+        }
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
