@@ -73,6 +73,7 @@ fn append(journal: &mut Journal, play: &mut Play<'_>, records: u8, synced: &mut 
         let topic = String::from_utf8_lossy(play.take(topic_len.into())).into_owned();
         let kept = play.take(kept_len.into());
         let payload = match kept.len() % 7 {
+            5 => Payload::Again { note: &topic, bytes: kept },
             6 => Payload::Cut { kept, bytes: 1 + play.number(), sha256: [kept_len; 32] },
             _ => Payload::Whole(kept),
         };

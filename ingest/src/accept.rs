@@ -202,12 +202,14 @@ impl Acceptor {
             let letter = letter.whole(Reason::UnknownDomain, detail, payload, judged.first_index);
             return self.reject(into, letter);
         };
+        // What comes again says nothing about our clock of today.
+        let first_time = !matches!(record.payload, Payload::Again { .. });
         for reading in readings_again(domain, payload, judged) {
-            self.tally.of(topic.domain, topic.tenant).heard += 1;
+            self.tally.of(topic.domain, topic.tenant).heard += u64::from(first_time);
             match reading {
                 Ok(reading) => self.accept_reading(domain, topic, position, record, &reading, into),
                 Err(rejected) => {
-                    if rejected.is_ahead() {
+                    if first_time && rejected.is_ahead() {
                         self.tally.of(topic.domain, topic.tenant).ahead += 1;
                         self.metrics.ahead(topic.tenant, topic.device);
                     }
@@ -226,12 +228,13 @@ impl Acceptor {
         reading: &Reading<'_>,
         into: &mut Gathered,
     ) {
+        let came_us = self.again.came_us(position, record.received_at_us);
         let counts = self.tally.of(topic.domain, topic.tenant);
         counts.untimed += u64::from(!reading.timed);
         counts.extra += u64::from(matches!(&reading.content, Content::Json { extra: Some(_), .. }));
         let watermark = self.watermarks.of(topic.domain, topic.tenant, topic.device);
         if watermark.is_some_and(|watermark| reading.time_us <= watermark) {
-            counts.wait(record.received_at_us);
+            counts.wait(came_us);
             self.metrics.undecided.inc();
             self.again.waits(position);
             self.waiting.push(Late::new(domain, topic, position, record, reading));
@@ -248,7 +251,7 @@ impl Acceptor {
         self.again.accepted(position);
         let counts = self.tally.of(topic.domain, topic.tenant);
         counts.accepted += 1;
-        counts.row(position, record.received_at_us);
+        counts.row(position, came_us);
     }
 
     fn is_committed(&self, table: &str, position: Position) -> bool {
@@ -257,27 +260,26 @@ impl Acceptor {
 
     fn reject(&mut self, into: &mut Gathered, letter: DeadLetter) {
         if let Some(letter) = self.again.rejected(letter) {
-            self.keep(into, letter.position as Position, letter);
+            self.keep(into, letter.position as Position, letter.received_at_us, letter);
         }
     }
 
-    fn keep(&mut self, into: &mut Gathered, position: Position, letter: DeadLetter) {
+    fn keep(&mut self, into: &mut Gathered, position: Position, came_us: i64, letter: DeadLetter) {
         // A dead letter's identity is its position.
         if self.is_committed(dead_letter::TABLE, position) {
             return;
         }
         if letter.reason != Reason::Replayed {
             self.metrics.rejected.get_or_create(&because(letter.reason)).inc();
-            self.metrics.rejected.get_or_create(&because(letter.reason)).inc();
         }
-        let counts = self.tally.of(dead_letter::TABLE, letter.tenant.as_deref().unwrap_or(NOBODY));
-        counts.row(position, letter.received_at_us);
+        let tenant = letter.tenant.as_deref().unwrap_or(NOBODY);
+        self.tally.of(dead_letter::TABLE, tenant).row(position, came_us);
         into.letters.push((position, letter));
     }
 
     fn settle(&mut self, into: &mut Gathered) {
-        for (position, letter) in self.again.settle() {
-            self.keep(into, position, letter);
+        for (position, came_us, letter) in self.again.settle() {
+            self.keep(into, position, came_us, letter);
         }
     }
 
@@ -348,10 +350,11 @@ impl Acceptor {
                 self.reject(&mut gathered, late.missed(&self.source));
                 continue;
             }
+            let came_us = self.again.came_us(late.position, late.origin().received_at_us);
             self.again.accepted(late.position);
             let counts = self.tally.of(late.domain.name(), late.origin().tenant);
             counts.accepted += 1;
-            counts.row(late.position, late.origin().received_at_us);
+            counts.row(late.position, came_us);
             gathered.row(&late.domain, late.origin(), &late.reading(), late.position);
         }
         for late in verdicts.repeats {

@@ -107,7 +107,8 @@ impl Reading {
         let mut reading = Reading { segment, at: segment::HEAD.min(bytes.len()) };
         match segment::read_head(path, bytes) {
             Ok(Some(first)) => {
-                reading.segment.format = Some(segment::FORMAT);
+                let format = bytes[8..12].first_chunk().map(|format| u32::from_le_bytes(*format));
+                reading.segment.format = format;
                 (reading.segment.first, reading.segment.next) = (first, first);
                 if first != named {
                     reading.fault(0, 0, "its name says another position than its header");

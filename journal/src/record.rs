@@ -35,7 +35,7 @@ pub enum Payload<'a> {
     Cut {
         /// What was kept; ends with nothing but payload bytes.
         kept: &'a [u8],
-        /// How long it was; never zero.
+        /// How long it was; never zero, nor all bits set.
         bytes: u64,
         /// SHA-256 of all of it, so that its sender can find it again.
         sha256: [u8; 32],

@@ -13,6 +13,9 @@ use rumqttc::v5::{
 
 use crate::city::PATIENCE;
 
+/// Publishes that may wait for the client at once.
+const REQUESTS_MAX: usize = 10_000;
+
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// One connection, MQTT 5, QoS 1.
@@ -28,7 +31,7 @@ impl Device {
         let mut options = MqttOptions::new(format!("device-{number}"), addr.ip().to_string(), addr.port());
         options.set_keep_alive(Duration::from_secs(30));
         options.set_max_packet_size(Some(1 << 20));
-        let (client, events) = AsyncClient::new(options, 10_000);
+        let (client, events) = AsyncClient::new(options, REQUESTS_MAX);
         let mut device = Device { client, events };
         device.wait(|event| matches!(event, Incoming::ConnAck(_)).then_some(())).await.expect("a connection");
         device
@@ -50,13 +53,14 @@ impl Device {
 
     /// Publishes many payloads to a topic and waits until all are acknowledged.
     pub async fn publish_all(&mut self, topic: &str, payloads: Vec<Vec<u8>>) -> anyhow::Result<()> {
-        let mut waiting = payloads.len();
-        for payload in payloads {
-            self.client.publish(topic, QoS::AtLeastOnce, false, payload).await?;
-        }
-        while waiting > 0 {
-            self.wait(|event| matches!(event, Incoming::PubAck(_)).then_some(())).await?;
-            waiting -= 1;
+        // What is handed to the client waits in its channel until somebody polls, so it must find room there.
+        for payloads in payloads.chunks(REQUESTS_MAX) {
+            for payload in payloads {
+                self.client.publish(topic, QoS::AtLeastOnce, false, payload.clone()).await?;
+            }
+            for _ in payloads {
+                self.wait(|event| matches!(event, Incoming::PubAck(_)).then_some(())).await?;
+            }
         }
         Ok(())
     }

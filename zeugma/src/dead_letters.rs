@@ -48,12 +48,12 @@ pub struct ReplayArgs {
 }
 
 /// Open letters: those without a settlement.
-const LIST: &str = "SELECT open.tenant, open.reason, count(*) AS letters, sum(open.payload_bytes) AS bytes, \
-    min(open.received_at) AS first, max(open.received_at) AS last FROM dead_letters open \
+const LIST: &str = "SELECT letter.tenant, letter.reason, count(*) AS letters, sum(letter.payload_bytes) AS bytes, \
+    min(letter.received_at) AS first, max(letter.received_at) AS last FROM dead_letters letter \
     LEFT ANTI JOIN (SELECT source, \"position\", \"index\" FROM dead_letters WHERE reason = 'replayed') settled \
-    ON open.source = settled.source AND open.\"position\" = settled.\"position\" \
-    AND open.\"index\" = settled.\"index\" WHERE open.reason <> 'replayed' \
-    GROUP BY open.tenant, open.reason ORDER BY open.tenant, open.reason";
+    ON letter.source = settled.source AND letter.\"position\" = settled.\"position\" \
+    AND letter.\"index\" = settled.\"index\" WHERE letter.reason <> 'replayed' \
+    GROUP BY letter.tenant, letter.reason ORDER BY letter.tenant, letter.reason";
 
 /// Runs it; a replay that is stopped goes on with the same call.
 pub async fn run(command: &Command, shutdown: CancellationToken) -> anyhow::Result<()> {

@@ -102,6 +102,14 @@ impl Again {
         }
     }
 
+    /// When a record came, for what operators see: one that comes again does so at its replay.
+    pub(super) fn came_us(&self, position: Position, received_at_us: i64) -> i64 {
+        if self.open.is_empty() {
+            return received_at_us;
+        }
+        self.open.get(&position).map_or(received_at_us, |open| open.note.replayed_at_us)
+    }
+
     pub(super) fn accepted(&mut self, position: Position) {
         self.with(position, |open| open.accepted += 1);
     }
@@ -131,15 +139,17 @@ impl Again {
         }
     }
 
-    /// What the table gets of the letters of which all is decided, with the positions they came again by.
-    pub(super) fn settle(&mut self) -> Vec<(Position, DeadLetter)> {
+    /// What the table gets of the letters of which all is decided, with the positions and moments they came
+    /// again by.
+    pub(super) fn settle(&mut self) -> Vec<(Position, i64, DeadLetter)> {
         let mut rows = Vec::new();
         let decided = self.open.extract_if(.., |_, open| open.waiting == 0);
         for (position, open) in decided {
             self.settled.push((position, open.replayed()));
             if !open.is_unchanged() {
-                rows.push((position, open.settlement()));
-                rows.extend(open.rejected.into_iter().map(|letter| (position, letter)));
+                let came_us = open.note.replayed_at_us;
+                rows.push((position, came_us, open.settlement()));
+                rows.extend(open.rejected.into_iter().map(|letter| (position, came_us, letter)));
             }
         }
         rows
