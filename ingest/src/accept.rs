@@ -28,7 +28,8 @@ use crate::{
     tail::Tail,
     watermarks::Watermarks,
 };
-use late::{Late, Verdicts};
+use late::Late;
+pub use late::{Undecided, Verdicts};
 
 /// Late readings that may wait for the lake: at about 300 bytes each, 150 MB. Beyond it acceptance waits.
 const UNDECIDED_MAX: usize = 500_000;
@@ -66,7 +67,7 @@ pub struct Acceptor {
 }
 
 /// A look-up that runs beside acceptance.
-type Lookup = Pin<Box<dyn Future<Output = Result<Verdicts, (Vec<Late>, LakeError)>> + Send>>;
+pub type Lookup = Pin<Box<dyn Future<Output = Result<Verdicts, Undecided>> + Send>>;
 
 /// What one block adds to the tail.
 #[derive(Default)]
@@ -113,7 +114,8 @@ impl Acceptor {
             }
             tokio::select! {
                 verdicts = async { lookup.as_mut().expect("guarded").await }, if lookup.is_some() => {
-                    lookup = self.take_verdicts(verdicts)?;
+                    let decided = self.take_verdicts(verdicts)?;
+                    lookup = (!decided).then(|| self.look_up(RETRY));
                 }
                 block = blocks.recv(), if open && self.waiting.len() < UNDECIDED_MAX => match block {
                     Some(block) => {
@@ -249,8 +251,13 @@ impl Acceptor {
         self.tail.decided(self.accepted_through, &undecided);
     }
 
-    /// Begins to decide all that waits.
-    fn look_up(&mut self, after: Duration) -> Lookup {
+    /// How many late readings wait for a look-up.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Begins to decide all that waits; [`Acceptor::take_verdicts`] must follow before the next.
+    pub fn look_up(&mut self, after: Duration) -> Lookup {
         let waiting = std::mem::take(&mut self.waiting);
         self.deciding.clear();
         for late in &waiting {
@@ -263,18 +270,15 @@ impl Acceptor {
         })
     }
 
-    /// Puts what was decided into the tail; after a failure, begins again with the same readings.
-    fn take_verdicts(
-        &mut self,
-        verdicts: Result<Verdicts, (Vec<Late>, LakeError)>,
-    ) -> Result<Option<Lookup>, LakeError> {
+    /// Puts what was decided into the tail; says `false` where nothing was, and all of it waits again.
+    pub fn take_verdicts(&mut self, verdicts: Result<Verdicts, Undecided>) -> Result<bool, LakeError> {
         let verdicts = match verdicts {
             Ok(verdicts) => verdicts,
-            Err((mut undecided, error)) => {
-                tracing::warn!(%error, readings = undecided.len(), "late readings wait: the lake does not answer");
-                undecided.append(&mut self.waiting);
-                self.waiting = undecided;
-                return Ok(Some(self.look_up(RETRY)));
+            Err(Undecided { mut readings, error }) => {
+                tracing::warn!(%error, readings = readings.len(), "late readings wait: the lake does not answer");
+                readings.append(&mut self.waiting);
+                self.waiting = readings;
+                return Ok(false);
             }
         };
         self.deciding.clear();
@@ -300,7 +304,7 @@ impl Acceptor {
         }
         self.put(gathered)?;
         self.tell_decided();
-        Ok(None)
+        Ok(true)
     }
 }
 

@@ -1,34 +1,43 @@
 //! The committer: what is decided becomes part of the lake, table by table.
 //!
-//! In: the tail's decided rows. Out: one Delta commit for each table that has some, carrying the position
-//! it reaches; then the tail lets go of them, and the journal of what no table needs any more. Promise: a
-//! row leaves tail and journal only after the commit that holds it is known.
+//! In: the tail's rows. Out: sealed files, and one Delta commit of them for each table that has some,
+//! carrying the position it reaches; then the tail lets go of them, and the journal of what no table needs
+//! any more. Promise: a row leaves tail and journal only after the commit that holds it is known.
+//!
+//! Sealing goes on while a commit waits for the lake, so that memory stays small however long that takes.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
-use zeugma_journal::Group;
-use zeugma_lake::{Error, ErrorKind, Lease, Position, append::Written, layout};
+use zeugma_lake::{Error, ErrorKind, Lease, Position, Shelf, layout};
 
 use crate::{
     Clock,
-    accept::Known,
+    accept::{Known, Tables},
     metrics::{Metrics, of},
-    tail::{COMMIT_BYTES, Tail},
+    tail::{Reach, Tail},
 };
 
-/// After a failed commit the next attempt waits this long.
+/// After a failed commit or sealing the next attempt waits this long.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// A table is committed before its time when it was sealed so often: about a million vehicle rows, in a
+/// commit of some 20 MB.
+const SEALINGS_MAX: usize = 4;
+
 /// Commits the tails of one source.
+#[derive(Clone)]
 pub struct Committer {
     /// The tails.
     pub tail: Tail,
     /// Where their tables are.
     pub known: watch::Receiver<Known>,
-    /// What may be forgotten once the lake has it.
-    pub journal: Group,
+    /// Where rows are sealed.
+    pub shelf: Arc<Shelf>,
+    /// Told through which position the journal may forget what it has.
+    pub forget: Arc<dyn Fn(Position) + Send + Sync>,
     /// The right to write.
     pub lease: Lease,
     /// How long rows may wait for a commit.
@@ -37,8 +46,6 @@ pub struct Committer {
     pub metrics: Arc<Metrics>,
     /// The time, for file dates.
     pub clock: Clock,
-    /// Files that were written for a commit whose outcome is not known yet.
-    pub written: BTreeMap<String, (Written, Position)>,
 }
 
 impl std::fmt::Debug for Committer {
@@ -52,65 +59,138 @@ impl Committer {
     ///
     /// # Errors
     /// [`Error::Fenced`] once another process holds the lake. All other errors are waited for.
-    pub async fn run(&mut self, stop: CancellationToken) -> Result<(), Error> {
+    pub async fn run(&self, stop: CancellationToken) -> Result<(), Error> {
         let mut next = Instant::now() + self.interval;
+        let mut again = false;
+        let mut committing: Option<BoxFuture<'_, Result<(), Error>>> = None;
         loop {
-            let all = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep_until(next) => true,
-                () = self.tail.full() => false,
-            };
-            let result = self.commit_tables(all).await;
-            if all {
-                next = Instant::now() + self.interval;
-            }
-            match result {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "a commit failed and will be tried again"
-                    );
-                    next = next.min(Instant::now() + RETRY);
+            tokio::select! {
+                () = stop.cancelled() => break,
+                result = async { committing.as_mut().expect("guarded").await }, if committing.is_some() => {
+                    committing = None;
+                    again = !succeeded("a commit failed and will be tried again", result)?;
                 }
+                () = tokio::time::sleep_until(next), if committing.is_none() => {
+                    next = Instant::now() + self.interval;
+                    again = !succeeded("rows cannot be sealed; trying again", self.seal_all(again).await)?;
+                    if !again {
+                        committing = Some(Box::pin(self.commit_all()));
+                    }
+                }
+                () = self.tail.full() => match self.seal_large().await {
+                    // While the lake is away there are always many.
+                    Ok(many) if many && !again => next = Instant::now(),
+                    Ok(_) => {}
+                    Err(error) => {
+                        report("rows cannot be sealed; trying again", &error);
+                        tokio::time::sleep(RETRY).await;
+                    }
+                },
             }
+            if again {
+                next = next.min(Instant::now() + RETRY);
+            }
+        }
+        // What is under way comes to its end; whoever stops us says how long that may take.
+        match committing {
+            Some(committing) => succeeded("the last commit failed", committing.await).map(drop),
+            None => Ok(()),
         }
     }
 
-    /// Commits all tables, or only those whose tail has grown large; answers the first error.
-    pub async fn commit_tables(&mut self, all: bool) -> Result<(), Error> {
-        let mut first_error = Ok(());
+    /// Seals and commits everything that is decided.
+    pub async fn commit_now(&self) -> Result<(), Error> {
+        self.seal_all(false).await?;
+        self.commit_all().await
+    }
+
+    /// Seals what is decided of all tables; after a failed commit only of those that have nothing sealed,
+    /// as many attempts would make many small files.
+    async fn seal_all(&self, again: bool) -> Result<(), Error> {
         for table in self.tail.tables() {
-            if all || self.tail.bytes(&table) >= COMMIT_BYTES {
-                let result = self.commit(&table).await;
-                if result.is_err() {
-                    self.metrics.commit_failures.get_or_create(&of(&table)).inc();
-                }
-                first_error = first_error.and(result);
+            if !again || self.tail.sealings(&table) == 0 {
+                self.seal(&table, Reach::Decided).await?;
             }
         }
-        self.journal.truncate(self.tail.safe_through());
-        first_error
-    }
-
-    async fn commit(&mut self, name: &str) -> Result<(), Error> {
-        let table = self.known.borrow().tables.get(name).cloned();
-        let table = table.ok_or_else(|| Error::NoTable { table: name.to_owned() })?;
-        if !self.written.contains_key(name) {
-            let Some(cut) = self.tail.cut(name) else { return Ok(()) };
-            let rows = cut.rows.iter().map(|rows| layout::conform(rows, &cut.columns));
-            let rows = rows.collect::<Result<Vec<_>, _>>()?;
-            let written = table.write(cut.columns, rows, (self.clock)() / 1_000).await?;
-            self.written.insert(name.to_owned(), (written, cut.through));
-        }
-        // An attempt with an unknown outcome is repeated with the same files and the same position.
-        let Some((written, through)) = self.written.get(name) else { return Ok(()) };
-        let snapshot = table.commit(written, &self.lease, *through).await?;
-        tracing::debug!(table = name, version = snapshot.version(), rows = written.rows(), "committed");
-        self.metrics.committed.get_or_create(&of(name)).inc_by(written.rows() as u64);
-        self.tail.release(name, *through);
-        self.written.remove(name);
         Ok(())
     }
+
+    /// Seals what has grown large; says whether a commit is worth it.
+    async fn seal_large(&self) -> Result<bool, Error> {
+        let mut many = false;
+        for table in self.tail.large_tables() {
+            self.seal(&table, Reach::Accepted).await?;
+            many |= self.tail.sealings(&table) >= SEALINGS_MAX;
+        }
+        Ok(many)
+    }
+
+    /// Seals what a table has in memory, as far as this.
+    pub async fn seal(&self, table: &str, reach: Reach) -> Result<(), Error> {
+        let Some(cut) = self.tail.seal(table, reach) else { return Ok(()) };
+        let rows = cut.rows.iter().map(|rows| layout::conform(rows, &cut.columns));
+        let sealed = match rows.collect::<Result<Vec<_>, _>>() {
+            Ok(rows) => {
+                let now_ms = (self.clock)() / 1_000;
+                self.shelf.seal(table, cut.positions, cut.columns, rows, now_ms).await
+            }
+            Err(error) => Err(error),
+        };
+        match sealed {
+            Ok(sealed) => {
+                self.tail.seal_done(table, Some(sealed));
+                Ok(())
+            }
+            Err(error) => {
+                self.tail.seal_done(table, None);
+                Err(error)
+            }
+        }
+    }
+
+    /// Commits what is sealed of all tables, as far as it is decided. The first error ends it: the lake
+    /// would not answer for the others either.
+    async fn commit_all(&self) -> Result<(), Error> {
+        let tables = self.known.borrow().tables.clone();
+        let mut result = Ok(());
+        for name in self.tail.tables() {
+            result = self.commit(&tables, &name).await;
+            if result.is_err() {
+                self.metrics.commit_failures.get_or_create(&of(&name)).inc();
+                break;
+            }
+        }
+        (self.forget)(self.tail.safe_through());
+        result
+    }
+
+    async fn commit(&self, tables: &Tables, name: &str) -> Result<(), Error> {
+        let Some(due) = self.tail.due(name) else { return Ok(()) };
+        let table = tables.get(name).ok_or_else(|| Error::NoTable { table: name.to_owned() })?;
+        let snapshot = table.commit(&due.rows, &self.lease, due.through).await?;
+        let rows: usize = due.rows.iter().map(|sealed| sealed.rows()).sum();
+        tracing::debug!(table = name, version = snapshot.version(), rows, "committed");
+        self.metrics.committed.get_or_create(&of(name)).inc_by(rows as u64);
+        self.tail.release(name, due.through);
+        Ok(())
+    }
+}
+
+/// Whether a step succeeded; a failure is reported.
+///
+/// # Errors
+/// The failure after which there is nothing to wait for.
+fn succeeded(failed: &str, result: Result<(), Error>) -> Result<bool, Error> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::Fenced => Err(error),
+        Err(error) => {
+            report(failed, &error);
+            Ok(false)
+        }
+    }
+}
+
+fn report(what: &str, error: &Error) {
+    tracing::warn!(error = error as &dyn std::error::Error, "{what}");
 }

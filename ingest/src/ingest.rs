@@ -1,7 +1,11 @@
 //! Starts and stops the writer: opens journal and lake, replays what is not in the lake, opens the doors.
 
 use std::{
-    collections::BTreeMap, net::TcpListener, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
 };
 
 use tokio::{
@@ -10,31 +14,29 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use zeugma_journal::{Group, Journal, Synced};
-use zeugma_lake::{Error as LakeError, Lake, Lease, Position, Snapshot, Table};
-use zeugma_schemas::{
-    dead_letter,
-    domain::{BUILTIN, Domains},
-};
+use zeugma_lake::{Error as LakeError, ErrorKind, Lake, Lease, Shelf};
 
 use crate::{
     Clock, Error, Metrics,
-    accept::{Acceptor, Known, Tables},
     committer::Committer,
     door::Door,
     maintenance::{keep_lease, watch_schemas},
     schema_files::SchemaFiles,
-    source,
+    start::{Opened, Steps},
     subscriber::{self, Subscriber},
     tail::Tail,
-    watermarks::Watermarks,
 };
 
 /// Synced blocks that may wait for acceptance; each holds at most what one sync gathered (64 MiB), but a
 /// block of a busy second has about 1 MiB.
 const BLOCKS_WAITING_MAX: usize = 8;
 
-/// Shutdown commits what it can in this time; the rest stays in the journal.
-const STOP_MAX: Duration = Duration::from_secs(10);
+/// Shutdown commits what it can in this time; the rest stays in the journal. With [`RELEASE_MAX`] it ends
+/// within ten seconds.
+const STOP_MAX: Duration = Duration::from_secs(8);
+
+/// How long the lake may take to hear that its lease is given up; without it the lease runs out by itself.
+const RELEASE_MAX: Duration = Duration::from_secs(1);
 
 /// What the writer is told.
 #[derive(Debug, Clone)]
@@ -67,15 +69,6 @@ pub struct Ingest {
     failed: watch::Receiver<Option<String>>,
 }
 
-/// Everything that is known of the lake when the writer starts.
-struct Opened {
-    journal: Journal,
-    source: String,
-    lease: Lease,
-    domains: Domains,
-    snapshots: BTreeMap<String, (Table, Arc<Snapshot>)>,
-}
-
 impl Ingest {
     /// Starts the writer. When it answers, what the journal held has been handed to acceptance, and the
     /// door is open.
@@ -90,35 +83,35 @@ impl Ingest {
     ) -> Result<Ingest, Error> {
         let metrics = Arc::new(Metrics::default());
         let mut schema_files = config.schemas.as_deref().map(SchemaFiles::new);
-        let opened = open(&config, &lake, schema_files.as_mut(), &clock).await?;
-        let Opened { journal, source, lease, domains, snapshots } = opened;
-        let tail = Tail::new(&source, metrics.clone());
-        let through = committed_through(&snapshots, &source);
-        let (known_sender, known) = watch::channel(make_known(domains, &snapshots, &tail, &source));
-        let watermarks = rebuild_watermarks(&snapshots).await?;
+        let journal = open_journal(&config.data).await?;
+        let opened = Opened::open(journal, &config.data, &lake, schema_files.as_mut(), &clock).await?;
+        let shelf = Shelf::open(&config.data.join("sealed"), &opened.lease)?;
+        let Steps { acceptor, tail, known } = opened.steps(&metrics).await?;
         let (blocks_sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
-        let acceptor =
-            Acceptor::new(&source, known.clone(), tail.clone(), metrics.clone(), watermarks, through.clone());
         let (fail, failed) = watch::channel(None);
         let stop = CancellationToken::new();
         let acceptor = tokio::spawn(reporting(fail.clone(), "acceptance", acceptor.run(blocks)));
-        let replayed = replay(&journal, &through, blocks_sender.clone()).await?;
+        let replayed = replay(opened.replay(), blocks_sender.clone()).await?;
+        let Opened { journal, source, lease, .. } = opened;
         tracing::info!(source, records = replayed, "journal open");
         let (journal, journal_thread) = start_group(journal, blocks_sender)?;
         let committer = Committer {
             tail: tail.clone(),
-            known: known.clone(),
-            journal: journal.clone(),
+            known: known.subscribe(),
+            shelf: Arc::new(shelf),
+            forget: {
+                let journal = journal.clone();
+                Arc::new(move |through| journal.truncate(through))
+            },
             lease: lease.clone(),
             interval: config.commit_interval,
             metrics: metrics.clone(),
             clock: clock.clone(),
-            written: BTreeMap::new(),
         };
         let committer = tokio::spawn(run_committer(committer, stop.clone(), fail.clone()));
         let mut keepers = vec![tokio::spawn(keep_lease(lease.clone(), clock.clone(), fail.clone()))];
         if let Some(files) = schema_files {
-            let watch = watch_schemas(files, lake, lease.clone(), tail.clone(), known_sender);
+            let watch = watch_schemas(files, lake, lease.clone(), tail.clone(), known);
             keepers.push(tokio::spawn(watch));
         }
         let door =
@@ -180,8 +173,8 @@ impl Ingest {
         }
     }
 
-    /// Takes nothing more, acknowledges what was taken, commits what it can in ten seconds. What is not
-    /// committed stays in the journal.
+    /// Takes nothing more, acknowledges what was taken, commits what it can; ends within ten seconds. What
+    /// is not committed stays in the journal.
     pub async fn stop(mut self) -> Result<(), Error> {
         let stopped = tokio::time::timeout(STOP_MAX, self.drain()).await;
         self.keepers.iter().for_each(Task::abort);
@@ -190,7 +183,11 @@ impl Ingest {
             Ok(result) => result?,
             Err(_) => tracing::warn!("stopped before all was committed; the rest stays in the journal"),
         }
-        self.lease.release().await?;
+        match tokio::time::timeout(RELEASE_MAX, self.lease.release()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the lake's lease runs out by itself"),
+            Err(_) => tracing::warn!("the lake does not answer; its lease runs out by itself"),
+        }
         Ok(())
     }
 
@@ -211,24 +208,23 @@ impl Ingest {
         if let Ok(result) = (&mut self.acceptor).await {
             result?;
         }
-        if let Ok((mut committer, result)) = (&mut self.committer).await {
+        if let Ok((committer, result)) = (&mut self.committer).await {
             result?;
-            committer.commit_tables(true).await?;
+            match committer.commit_now().await {
+                Err(error) if error.kind() != ErrorKind::Fenced => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the last commit failed");
+                }
+                result => result?,
+            }
         }
         // The next start has the less to replay.
         Ok(journal.truncate(self.tail.safe_through())?)
     }
 }
 
-/// Opens journal and lake, and makes sure that they fit together.
-async fn open(
-    config: &Config,
-    lake: &Lake,
-    schema_files: Option<&mut SchemaFiles>,
-    clock: &Clock,
-) -> Result<Opened, Error> {
-    let journal_folder = config.data.join("journal");
-    let opened = tokio::task::spawn_blocking(move || Journal::open(&journal_folder)).await;
+async fn open_journal(data: &Path) -> Result<Journal, Error> {
+    let folder = data.join("journal");
+    let opened = tokio::task::spawn_blocking(move || Journal::open(&folder)).await;
     let (journal, recovery) = opened.map_err(|_| zeugma_journal::Error::Poisoned)??;
     if recovery.torn_bytes > 0 {
         tracing::warn!(
@@ -236,102 +232,17 @@ async fn open(
             "the journal's end was torn; it had never been acknowledged"
         );
     }
-    let mut source = source::of(&config.data)?;
-    let mut lease = Lease::take(lake.store(), &source, clock() / 1_000).await?;
-    let domains = domains(lake, schema_files).await?;
-    let mut snapshots = open_tables(lake, &domains, &lease).await?;
-    let known = snapshots.values().map(|(_, snapshot)| snapshot.committed_through(&source)).max();
-    if known.is_some_and(|known| known >= journal.next()) {
-        tracing::warn!(
-            source,
-            "the lake knows more of this source than the journal does: a new source is begun"
-        );
-        lease.release().await?;
-        source = source::renew(&config.data)?;
-        lease = Lease::take(lake.store(), &source, clock() / 1_000).await?;
-        snapshots = open_tables(lake, &domains, &lease).await?;
-    }
-    Ok(Opened { journal, source, lease, domains, snapshots })
+    Ok(journal)
 }
 
-/// Every schema there is: those the lake keeps, ours, and those of the operator's folder.
-async fn domains(lake: &Lake, schema_files: Option<&mut SchemaFiles>) -> Result<Domains, Error> {
-    let mut domains = lake.domains().await?;
-    for text in BUILTIN {
-        domains.add(text).map_err(LakeError::from)?;
-    }
-    if let Some(grown) = schema_files.and_then(|files| files.look(&domains)) {
-        domains = grown;
-    }
-    lake.keep_schemas(&domains).await?;
-    Ok(domains)
-}
-
-async fn open_tables(
-    lake: &Lake,
-    domains: &Domains,
-    lease: &Lease,
-) -> Result<BTreeMap<String, (Table, Arc<Snapshot>)>, Error> {
-    let columns = domains.iter().map(|domain| (domain.name().to_owned(), domain.columns().clone()));
-    let columns = columns.chain([(dead_letter::TABLE.to_owned(), dead_letter::columns())]);
-    let mut tables = BTreeMap::new();
-    for (name, columns) in columns {
-        let table = lake.table(&name);
-        table.ensure(&columns).await?;
-        let snapshot = table.fence(lease).await?;
-        tables.insert(name, (table, snapshot));
-    }
-    Ok(tables)
-}
-
-fn committed_through(
-    snapshots: &BTreeMap<String, (Table, Arc<Snapshot>)>,
-    source: &str,
-) -> BTreeMap<String, Position> {
-    let through = |(name, (_, snapshot)): (&String, &(Table, Arc<Snapshot>))| {
-        (name.clone(), snapshot.committed_through(source))
-    };
-    snapshots.iter().map(through).collect()
-}
-
-fn make_known(
-    domains: Domains,
-    snapshots: &BTreeMap<String, (Table, Arc<Snapshot>)>,
-    tail: &Tail,
-    source: &str,
-) -> Known {
-    for (name, (_, snapshot)) in snapshots {
-        let columns = domains.get(name).map_or_else(dead_letter::columns, |domain| domain.columns().clone());
-        tail.ensure(name, &columns, snapshot.committed_through(source));
-    }
-    let tables: Tables = snapshots.iter().map(|(name, (table, _))| (name.clone(), table.clone())).collect();
-    Known { domains: Arc::new(domains), tables: Arc::new(tables) }
-}
-
-/// The newest time of every device, from the lake.
-async fn rebuild_watermarks(
-    snapshots: &BTreeMap<String, (Table, Arc<Snapshot>)>,
-) -> Result<Watermarks, Error> {
-    let mut watermarks = Watermarks::default();
-    for (name, (table, snapshot)) in snapshots.iter().filter(|(name, _)| *name != dead_letter::TABLE) {
-        for ((tenant, device), time_us) in table.newest_times(snapshot).await? {
-            watermarks.raise(name, &tenant, &device, time_us);
-        }
-    }
-    Ok(watermarks)
-}
-
-/// Hands acceptance what the journal holds beyond what every table has.
+/// Hands acceptance what the journal holds.
 async fn replay(
-    journal: &Journal,
-    through: &BTreeMap<String, Position>,
+    synced: impl Iterator<Item = Result<Synced, zeugma_journal::Error>> + Send + 'static,
     blocks: mpsc::Sender<Synced>,
 ) -> Result<u64, Error> {
-    let beyond = through.values().min().copied().unwrap_or(0);
-    let replay = journal.replay(beyond);
     let replayed = tokio::task::spawn_blocking(move || {
         let mut records = 0;
-        for block in replay {
+        for block in synced {
             let block = block?;
             records += block.batch.len() as u64;
             if blocks.blocking_send(block).is_err() {
@@ -366,7 +277,7 @@ async fn reporting(
 }
 
 async fn run_committer(
-    mut committer: Committer,
+    committer: Committer,
     stop: CancellationToken,
     fail: watch::Sender<Option<String>>,
 ) -> (Committer, Result<(), LakeError>) {

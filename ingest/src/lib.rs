@@ -12,10 +12,10 @@
 //! 3. acknowledged - only now the sender is told
 //! 4. accepted - [`accept`] decodes, checks, and decides whether it is new, by [`watermarks`]
 //! 5. visible - [`tail`] shows it to the next query
-//! 6. committed - [`committer`] makes it part of the lake
+//! 6. committed - [`committer`] seals it into a file and makes that part of the lake
 //! 7. only in the lake - tail and journal forget it
 //!
-//! Beside them: [`source`] (whose positions these are), [`schema_files`] (domains that come while we
+//! Beside them: [`start`] (journal and lake made to fit), [`source`] (whose positions these are), [`schema_files`] (domains that come while we
 //! run), [`maintenance`] (keeps the lease, takes schemas up), [`ingest`] (starts and stops all of it), [`metrics`].
 
 pub mod accept;
@@ -26,6 +26,7 @@ mod maintenance;
 pub mod metrics;
 pub mod schema_files;
 pub mod source;
+pub mod start;
 pub mod subscriber;
 pub mod tail;
 pub mod watermarks;

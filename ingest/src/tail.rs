@@ -3,9 +3,13 @@
 //! In: rows from acceptance, each with its position. Out: what a query sees beyond its snapshot, and what
 //! the next commit takes. Promise: from one instant, rows and `released_through` always fit together, and
 //! a row leaves only when the commit that holds it is known.
+//!
+//! Rows are in memory first; then they are sealed into local files, and these are what a commit takes. So
+//! memory has a limit however long the lake is away.
 
 use std::{
     collections::{BTreeMap, HashSet},
+    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,19 +21,21 @@ use arrow::{
 use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use zeugma_lake::{
-    Error as LakeError, Position,
-    find::Key,
+    Error as LakeError, Position, Sealed,
+    find::{self, Key},
     layout,
     seam::{self, TailBatch, TailView},
 };
 
 use crate::metrics::{Metrics, of};
 
-/// A table's tail is committed before its time when it is this large.
-pub const COMMIT_BYTES: usize = 64 << 20;
+/// A table's rows in memory are sealed before their time when they take this much: a file of them has
+/// about 5 MB. Sealing holds three more copies of them for a moment: as they were, in order, encoded.
+pub const SEAL_BYTES: usize = 48 << 20;
 
-/// Acceptance waits while all tails together are larger: eight tables at [`COMMIT_BYTES`].
-pub const TAIL_BYTES_MAX: usize = 512 << 20;
+/// Acceptance waits while the rows in memory of all tables together take more: five tables at
+/// [`SEAL_BYTES`], or one that disk or processor cannot seal as quickly as it grows.
+pub const TAIL_BYTES_MAX: usize = 256 << 20;
 
 /// Batches of fewer rows are joined with their neighbours, so that a query meets few.
 const SMALL_ROWS: usize = 4_096;
@@ -45,7 +51,7 @@ struct Shared {
     source: String,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
-    /// Something is large enough to be committed at once.
+    /// Something is large enough to be sealed at once.
     full: Notify,
     /// Something was released.
     released: Notify,
@@ -61,20 +67,43 @@ struct State {
 #[derive(Debug)]
 struct TableTail {
     columns: SchemaRef,
+    /// In memory.
     batches: Vec<TailBatch>,
+    /// In memory, while a file is made of them.
+    sealing: Vec<TailBatch>,
+    /// Bytes of both.
     bytes: usize,
+    sealed: Vec<Arc<Sealed>>,
     released_through: Position,
     /// The lowest position of a reading of this table that waits for its decision.
     undecided: Option<Position>,
 }
 
-/// What the next commit of a table takes.
+/// How far a sealing reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// To the first undecided reading, as the next commit will.
+    Decided,
+    /// To the last accepted one; what is decided later will be sealed by itself.
+    Accepted,
+}
+
+/// Rows of a table that are to be sealed.
 #[derive(Debug)]
 pub struct Cut {
     /// The table's columns.
     pub columns: SchemaRef,
     /// Its rows, at least one.
     pub rows: Vec<RecordBatch>,
+    /// Their lowest and highest position.
+    pub positions: RangeInclusive<Position>,
+}
+
+/// What the next commit of a table takes.
+#[derive(Debug)]
+pub struct Due {
+    /// Sealed rows, at least some.
+    pub rows: Vec<Arc<Sealed>>,
     /// Everything decided through this position is among them, or in the lake.
     pub through: Position,
 }
@@ -117,7 +146,9 @@ impl Tail {
         let tail = state.tables.entry(table.to_owned()).or_insert_with(|| TableTail {
             columns: columns.clone(),
             batches: Vec::new(),
+            sealing: Vec::new(),
             bytes: 0,
+            sealed: Vec::new(),
             released_through: committed_through,
             undecided: None,
         });
@@ -140,7 +171,7 @@ impl Tail {
         self.shared.metrics.tail_rows.get_or_create(&of(table)).inc_by(rows.num_rows() as i64);
         tail.batches.push(TailBatch { rows, positions: positions.into() });
         tail.join_small()?;
-        if tail.bytes >= COMMIT_BYTES {
+        if tail.bytes >= SEAL_BYTES {
             self.shared.full.notify_one();
         }
         Ok(())
@@ -165,19 +196,66 @@ impl Tail {
         self.state().tables.keys().cloned().collect()
     }
 
-    /// How many bytes a table's rows take.
-    pub fn bytes(&self, table: &str) -> usize {
-        self.state().tables.get(table).map_or(0, |tail| tail.bytes)
+    /// Which tables have so many rows in memory that they should be sealed now.
+    pub fn large_tables(&self) -> Vec<String> {
+        let state = self.state();
+        let large = state.tables.iter().filter(|(_, tail)| tail.bytes >= SEAL_BYTES);
+        large.map(|(name, _)| name.clone()).collect()
     }
 
-    /// What the next commit of a table takes; `None` where it has nothing that is decided.
-    pub fn cut(&self, table: &str) -> Option<Cut> {
+    /// How many sealings of a table no commit has taken yet.
+    pub fn sealings(&self, table: &str) -> usize {
+        self.state().tables.get(table).map_or(0, |tail| tail.sealed.len())
+    }
+
+    /// Takes rows out for sealing, which are seen by queries as before; `None` where there are none, or
+    /// others are being sealed. [`Tail::seal_done`] must follow.
+    pub fn seal(&self, table: &str, reach: Reach) -> Option<Cut> {
+        let mut state = self.state();
+        let accepted_through = state.accepted_through;
+        let tail = state.tables.get_mut(table).filter(|tail| tail.sealing.is_empty())?;
+        let through = match reach {
+            Reach::Decided => tail.decided_through(accepted_through),
+            Reach::Accepted => accepted_through,
+        };
+        tail.take_for_sealing(through)
+    }
+
+    /// Says what became of the rows that were taken out: sealed, or in memory still.
+    pub fn seal_done(&self, table: &str, sealed: Option<Sealed>) {
+        let mut state = self.state();
+        let Some(tail) = state.tables.get_mut(table) else { return };
+        let taken = std::mem::take(&mut tail.sealing);
+        match sealed {
+            Some(sealed) => tail.sealed.push(Arc::new(sealed)),
+            // In their order, so that what follows is joined with them.
+            None => drop(tail.batches.splice(0..0, taken)),
+        }
+        tail.count_bytes();
+        drop(state);
+        self.shared.released.notify_waiters();
+    }
+
+    /// What the next commit of a table takes, after everything that is decided was sealed; `None` where
+    /// that is nothing.
+    pub fn due(&self, table: &str) -> Option<Due> {
         let state = self.state();
-        let tail = state.tables.get(table)?;
-        let through = tail.decided_through(state.accepted_through);
-        let rows = tail.batches.iter().map(|batch| batch.through(through)).filter(|rows| rows.num_rows() > 0);
-        let rows: Vec<_> = rows.collect();
-        (!rows.is_empty()).then(|| Cut { columns: tail.columns.clone(), rows, through })
+        let tail = state.tables.get(table).filter(|tail| tail.sealing.is_empty())?;
+        let mut through = tail.decided_through(state.accepted_through);
+        let unsealed = tail.batches.iter().filter_map(|batch| batch.positions.first());
+        through = through.min(unsealed.min().map_or(Position::MAX, |first| first - 1));
+        // A commit takes sealed rows whole or not at all.
+        while let Some(cut) = tail
+            .sealed
+            .iter()
+            .map(|sealed| sealed.positions())
+            .find(|positions| *positions.start() <= through && through < *positions.end())
+        {
+            through = cut.start() - 1;
+        }
+        let rows = tail.sealed.iter().filter(|sealed| *sealed.positions().end() <= through);
+        let rows: Vec<_> = rows.cloned().collect();
+        (!rows.is_empty()).then_some(Due { rows, through })
     }
 
     /// Gives up what the lake now holds.
@@ -199,7 +277,7 @@ impl Tail {
         needed.map_or(state.accepted_through, |first| state.accepted_through.min(first - 1))
     }
 
-    /// Waits until some table is worth a commit before its time.
+    /// Waits until some table's rows in memory should be sealed before their time.
     pub async fn full(&self) {
         self.shared.full.notified().await;
     }
@@ -218,20 +296,25 @@ impl Tail {
     }
 
     /// Rows that have one of these keys.
-    pub fn find(&self, table: &str, keys: &HashSet<Key>) -> Result<Found, LakeError> {
-        let times: HashSet<i64> = keys.iter().map(|key| key.time_us).collect();
-        let (batches, columns, released_through) = {
+    pub async fn find(&self, table: &str, keys: &HashSet<Key>) -> Result<Found, LakeError> {
+        let (batches, sealed, columns, released_through) = {
             let state = self.state();
             let tail =
                 state.tables.get(table).ok_or_else(|| LakeError::NoTable { table: table.to_owned() })?;
-            (tail.batches.clone(), tail.columns.clone(), tail.released_through)
+            let batches: Vec<_> = tail.in_memory().cloned().collect();
+            (batches, tail.sealed.clone(), tail.columns.clone(), tail.released_through)
         };
+        let times: HashSet<i64> = keys.iter().map(|key| key.time_us).collect();
         let mut rows = Vec::new();
         for batch in &batches {
             let found = matching(&batch.rows, keys, &times);
             if found.true_count() > 0 {
                 rows.push(layout::conform(&filter_record_batch(&batch.rows, &found)?, &columns)?);
             }
+        }
+        let keys = Arc::new(keys.clone());
+        for sealed in &sealed {
+            rows.extend(find::find(&sealed.store(), sealed.files(), &columns, &keys).await?);
         }
         Ok(Found { rows, released_through })
     }
@@ -246,15 +329,21 @@ impl seam::Tail for Tail {
             Ok(TailView {
                 source: self.shared.source.clone(),
                 released_through: tail.released_through,
-                batches: tail.batches.clone(),
+                batches: tail.in_memory().cloned().collect(),
+                sealed: tail.sealed.clone(),
             })
         })
     }
 }
 
 impl TableTail {
+    fn in_memory(&self) -> impl Iterator<Item = &TailBatch> {
+        self.sealing.iter().chain(&self.batches)
+    }
+
     fn rows(&self) -> usize {
-        self.batches.iter().map(|batch| batch.rows.num_rows()).sum()
+        let in_memory: usize = self.in_memory().map(|batch| batch.rows.num_rows()).sum();
+        in_memory + self.sealed.iter().map(|sealed| sealed.rows()).sum::<usize>()
     }
 
     fn decided_through(&self, accepted_through: Position) -> Position {
@@ -263,21 +352,32 @@ impl TableTail {
 
     /// The lowest position that this table still needs from the journal.
     fn first_needed(&self) -> Option<Position> {
-        let uncommitted = self.batches.iter().filter_map(|batch| batch.positions.first().copied());
-        uncommitted.chain(self.undecided).min()
+        let in_memory = self.in_memory().filter_map(|batch| batch.positions.first().copied());
+        let sealed = self.sealed.iter().map(|sealed| *sealed.positions().start());
+        in_memory.chain(sealed).chain(self.undecided).min()
+    }
+
+    fn take_for_sealing(&mut self, through: Position) -> Option<Cut> {
+        let mut left = Vec::new();
+        for batch in std::mem::take(&mut self.batches) {
+            let (taken, kept) = batch.split(through);
+            self.sealing.extend(taken);
+            left.extend(kept);
+        }
+        self.batches = left;
+        let first = self.sealing.iter().filter_map(|batch| batch.positions.first()).min()?;
+        let last = self.sealing.iter().filter_map(|batch| batch.positions.last()).max()?;
+        let rows = self.sealing.iter().map(|batch| batch.rows.clone()).collect();
+        Some(Cut { columns: self.columns.clone(), rows, positions: *first..=*last })
     }
 
     fn release(&mut self, through: Position) {
         self.released_through = self.released_through.max(through);
-        for batch in &mut self.batches {
-            let from = batch.positions.partition_point(|position| *position <= through);
-            if from > 0 {
-                *batch = TailBatch { rows: batch.beyond(through), positions: batch.positions[from..].into() };
-            }
-        }
-        self.batches.retain(|batch| batch.rows.num_rows() > 0);
-        // Slices keep the whole of what they were cut from; the next commit releases that too.
-        self.bytes = self.batches.iter().map(|batch| batch.rows.get_array_memory_size()).sum();
+        self.sealed.retain(|sealed| *sealed.positions().end() > through);
+    }
+
+    fn count_bytes(&mut self) {
+        self.bytes = self.in_memory().map(|batch| batch.rows.get_array_memory_size()).sum();
     }
 
     /// Joins the last two batches as long as both are small and of one size, so that each row is copied

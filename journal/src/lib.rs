@@ -7,6 +7,7 @@
 //! - [`record`] - one payload: whose, from which topic, when
 //! - [`block`] - the records of one sync, under one checksum
 //! - [`segment`] - a file of blocks
+//! - [`disk`] - the folder they lie in
 //! - [`log`] - the segments of a folder: open, append, replay, truncate
 //! - [`group`] - the thread that gathers what many submit, syncs once, and tells each
 //! - [`inspect`] - what lies in a folder, for people: reads only, also what is damaged
@@ -19,6 +20,7 @@
 //! good one was synced once, and opening fails with the file and the place.
 
 pub mod block;
+pub mod disk;
 pub mod group;
 pub mod inspect;
 pub mod log;
@@ -28,6 +30,7 @@ pub mod segment;
 use std::path::PathBuf;
 
 pub use block::{Batch, Synced};
+pub use disk::{Disk, Folder};
 pub use group::Group;
 pub use log::{Journal, Recovery};
 pub use record::{Payload, Record};

@@ -1,12 +1,8 @@
 //! The journal of one folder: opened, appended to, replayed, truncated.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::{path::Path, sync::Arc};
 
-use crate::{Batch, Error, Position, Synced, segment};
+use crate::{Batch, Disk, Error, Folder, Position, Synced, segment};
 
 /// A segment is full at this size: small enough to read at a start, large enough that turns are rare.
 pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
@@ -14,12 +10,9 @@ pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 /// The journal of one folder. Only one process has it open.
 #[derive(Debug)]
 pub struct Journal {
-    folder: PathBuf,
-    /// Held as long as the journal is open.
-    _lock: File,
-    /// Closed segments and the open one, in order.
-    segments: Vec<(Position, PathBuf)>,
-    open: File,
+    disk: Arc<dyn Disk>,
+    /// The first positions of all segments, in order; the last of them is open.
+    segments: Vec<Position>,
     open_bytes: u64,
     next: Position,
     segment_bytes_max: u64,
@@ -46,53 +39,46 @@ impl Journal {
 
     /// As [`Journal::open`], with another size at which a segment is full.
     pub fn open_with(folder: &Path, segment_bytes_max: u64) -> Result<(Journal, Recovery), Error> {
-        std::fs::create_dir_all(folder).map_err(Error::disk("create the folder", folder))?;
-        let lock = lock(folder)?;
-        let mut segments = segment::list(folder)?;
+        Self::open_on(Arc::new(Folder::open(folder)?), segment_bytes_max)
+    }
+
+    /// Opens the journal on any disk.
+    pub fn open_on(disk: Arc<dyn Disk>, segment_bytes_max: u64) -> Result<(Journal, Recovery), Error> {
+        let mut segments = segment::list(&*disk)?;
         let mut recovery = Recovery::default();
-        let mut last = None;
-        for index in 0..segments.len() {
-            let newest = index + 1 == segments.len();
-            let path = &segments[index].1;
-            let Some(contents) = segment::read(path)? else {
-                if newest {
-                    continue;
+        // Where the newest whole segment ends, and what comes next.
+        let mut end = None;
+        for (index, &first) in segments.iter().enumerate() {
+            let following = segments.get(index + 1);
+            let Some(contents) = segment::read(&*disk, first)? else {
+                if following.is_some() {
+                    return Err(damaged(&*disk, first, 0, "its header is not whole"));
                 }
-                return Err(Error::Damaged { path: path.clone(), at: 0, problem: "its header is not whole" });
+                continue;
             };
-            if let Some(problem) = contents.torn.filter(|_| !newest) {
-                return Err(Error::Damaged { path: path.clone(), at: contents.good_bytes, problem });
+            // A torn end before a segment that goes on where it begins was cut off and never synced.
+            if following.is_some_and(|following| *following != contents.next()) {
+                let problem = contents.torn.unwrap_or("records are missing after it");
+                return Err(damaged(&*disk, first, contents.good_bytes, problem));
             }
-            recovery.records += contents.blocks.iter().map(|block| block.batch.len() as u64).sum::<u64>();
-            let next = contents.blocks.last().map_or(contents.first, |block| block.last() + 1);
-            last = Some((path.clone(), contents.good_bytes, next));
+            recovery.records += contents.records();
+            end = Some((first, contents.good_bytes, contents.next()));
         }
-        let (open, open_bytes, next) = match last {
-            Some((path, good_bytes, next)) if Some(&path) == segments.last().map(|(_, path)| path) => {
-                let (file, torn_bytes) = reopen(&path, good_bytes)?;
-                recovery.torn_bytes = torn_bytes;
-                (file, good_bytes, next)
+        let (open_bytes, next) = match end {
+            Some((first, good_bytes, next)) if segments.last() == Some(&first) => {
+                recovery.torn_bytes = renew(&*disk, first, good_bytes)?;
+                (good_bytes, next)
             }
             // Nothing yet, or a newest segment that a crash left without a header.
-            last => {
-                let next =
-                    last.map_or_else(|| segments.last().map_or(1, |(first, _)| *first), |(_, _, next)| next);
-                segments.retain(|(first, _)| *first != next);
-                segments.push((next, segment::path(folder, next)));
-                (segment::create(folder, next)?, segment::HEAD as u64, next)
+            end => {
+                let next = end.map_or_else(|| segments.last().copied().unwrap_or(1), |(_, _, next)| next);
+                segments.retain(|first| *first != next);
+                segments.push(next);
+                segment::create(&*disk, next)?;
+                (segment::HEAD as u64, next)
             }
         };
-        let folder = folder.to_owned();
-        let journal = Journal {
-            folder,
-            _lock: lock,
-            segments,
-            open,
-            open_bytes,
-            next,
-            segment_bytes_max,
-            poisoned: false,
-        };
+        let journal = Journal { disk, segments, open_bytes, next, segment_bytes_max, poisoned: false };
         Ok((journal, recovery))
     }
 
@@ -120,13 +106,13 @@ impl Journal {
             self.turn()?;
         }
         let block = batch.block(self.next);
-        let path = self.open_path();
-        if let Err(source) = self.open.write_all(&block) {
+        let name = segment::name(self.open_segment());
+        if let Err(source) = self.disk.append(&name, &block) {
             // What was written in part must not stand before the next block.
-            self.poisoned = self.open.set_len(self.open_bytes).is_err();
-            return Err(Error::Disk { what: "append to", path, source });
+            self.poisoned = self.disk.cut(&name, self.open_bytes).is_err();
+            return Err(Error::Disk { what: "append to", path: self.disk.place(&name), source });
         }
-        if self.open.sync_data().is_err() {
+        if self.disk.sync(&name).is_err() {
             self.poisoned = true;
             return Err(Error::Poisoned);
         }
@@ -138,11 +124,12 @@ impl Journal {
 
     /// Reads all records beyond a position, in order.
     pub fn replay(&self, beyond: Position) -> impl Iterator<Item = Result<Synced, Error>> + use<> {
-        let nexts = self.segments.iter().skip(1).map(|(first, _)| *first).chain([self.next]);
-        let wanted = self.segments.iter().zip(nexts).filter(|(_, next)| *next > beyond + 1);
-        let paths: Vec<PathBuf> = wanted.map(|((_, path), _)| path.clone()).collect();
-        paths.into_iter().flat_map(move |path| {
-            let blocks: Vec<Result<Synced, Error>> = match segment::read(&path) {
+        let nexts = self.segments.iter().skip(1).copied().chain([self.next]);
+        let wanted = self.segments.iter().copied().zip(nexts).filter(|(_, next)| *next > beyond + 1);
+        let wanted: Vec<Position> = wanted.map(|(first, _)| first).collect();
+        let disk = self.disk.clone();
+        wanted.into_iter().flat_map(move |first| {
+            let blocks: Vec<Result<Synced, Error>> = match segment::read(&*disk, first) {
                 Ok(contents) => contents.into_iter().flat_map(|contents| contents.blocks).map(Ok).collect(),
                 Err(error) => vec![Err(error)],
             };
@@ -158,51 +145,54 @@ impl Journal {
         if through + 1 >= self.next && self.open_bytes > segment::HEAD as u64 {
             self.turn()?;
         }
-        while let [(_, path), (next, _), ..] = self.segments.as_slice()
-            && *next <= through + 1
+        while let [first, next, ..] = *self.segments
+            && next <= through + 1
         {
-            std::fs::remove_file(path).map_err(Error::disk("delete", path))?;
+            let name = segment::name(first);
+            self.disk.delete(&name).map_err(Error::disk("delete", self.disk.place(&name)))?;
             self.segments.remove(0);
+            // One by one and the oldest first, so that a crash never leaves a gap between segments. An
+            // old one that comes back does no harm: its records are known to be committed.
+            self.disk.sync_names().map_err(Error::disk("sync", self.disk.place(&name)))?;
         }
-        segment::sync_folder(&self.folder)
+        Ok(())
     }
 
     /// Begins the next segment.
     fn turn(&mut self) -> Result<(), Error> {
-        self.open = segment::create(&self.folder, self.next)?;
+        let created = segment::create(&*self.disk, self.next);
+        self.poisoned = matches!(created, Err(Error::Poisoned));
+        created?;
         self.open_bytes = segment::HEAD as u64;
-        self.segments.push((self.next, segment::path(&self.folder, self.next)));
+        self.segments.push(self.next);
         Ok(())
     }
 
-    fn open_path(&self) -> PathBuf {
-        self.segments.last().map(|(_, path)| path.clone()).unwrap_or_else(|| self.folder.clone())
+    fn open_segment(&self) -> Position {
+        self.segments.last().copied().unwrap_or(self.next)
     }
 }
 
-fn lock(folder: &Path) -> Result<File, Error> {
-    let path = folder.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(Error::disk("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked { path: folder.to_owned() }),
-        Err(std::fs::TryLockError::Error(source)) => Err(Error::Disk { what: "lock", path, source }),
-    }
+fn damaged(disk: &dyn Disk, first: Position, at: u64, problem: &'static str) -> Error {
+    Error::Damaged { path: disk.place(&segment::name(first)), at, problem }
 }
 
-/// Opens a segment for appending after its last good block; answers how many bytes were cut off.
-fn reopen(path: &Path, good_bytes: u64) -> Result<(File, u64), Error> {
-    let file = OpenOptions::new().append(true).open(path).map_err(Error::disk("open", path))?;
-    let bytes = file.metadata().map_err(Error::disk("read", path))?.len();
-    if bytes > good_bytes {
-        file.set_len(good_bytes).and_then(|()| file.sync_all()).map_err(Error::disk("cut", path))?;
-    }
-    Ok((file, bytes - good_bytes))
+/// Writes the newest segment anew up to the end of its last good block; answers how many bytes were left
+/// out.
+///
+/// An earlier process may have been told that a sync failed. The system then shows bytes that the disk may
+/// not have, and syncing them again says nothing: only bytes written again can be trusted.
+fn renew(disk: &dyn Disk, first: Position, good_bytes: u64) -> Result<u64, Error> {
+    let name = segment::name(first);
+    let failed = |what| Error::disk(what, disk.place(&name));
+    let mut bytes = disk.read(&name).map_err(failed("read"))?;
+    let torn_bytes = bytes.len() as u64 - good_bytes;
+    bytes.truncate(good_bytes as usize);
+    let new = format!("{name}.new");
+    disk.create(&new).and_then(|()| disk.append(&new, &bytes)).map_err(failed("write anew"))?;
+    disk.sync(&new).map_err(failed("sync"))?;
+    disk.rename(&new, &name).and_then(|()| disk.sync_names()).map_err(failed("replace"))?;
+    Ok(torn_bytes)
 }
 
 #[cfg(test)]

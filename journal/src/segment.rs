@@ -4,14 +4,10 @@
 //! "ZEUGMAJ\n" | format u32 | next position u64 | crc32c u32 of what stands before | blocks …
 //! ```
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{Read, Write},
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use crate::{
-    Error, Position, Synced,
+    Disk, Error, Position, Synced,
     block::{self, Parsed},
 };
 
@@ -35,51 +31,55 @@ pub(crate) struct Contents {
     pub torn: Option<&'static str>,
 }
 
-/// The file of a segment that begins with this position.
-pub(crate) fn path(folder: &Path, first: Position) -> PathBuf {
-    folder.join(format!("{first:020}.{EXTENSION}"))
+impl Contents {
+    /// How many records it holds.
+    pub fn records(&self) -> u64 {
+        self.blocks.iter().map(|block| block.batch.len() as u64).sum()
+    }
+
+    /// The position after its last record.
+    pub fn next(&self) -> Position {
+        self.blocks.last().map_or(self.first, |block| block.last() + 1)
+    }
 }
 
-/// The segments of a folder, in the order of their positions.
-pub(crate) fn list(folder: &Path) -> Result<Vec<(Position, PathBuf)>, Error> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::disk("list", folder))? {
-        let path = entry.map_err(Error::disk("list", folder))?.path();
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
-        if let (Some(first), Some(EXTENSION)) = (stem, path.extension().and_then(|end| end.to_str())) {
-            found.push((first, path));
-        }
-    }
-    found.sort();
+/// The name of a segment that begins with this position.
+pub(crate) fn name(first: Position) -> String {
+    format!("{first:020}.{EXTENSION}")
+}
+
+/// The first positions of the segments there are, in order.
+pub(crate) fn list(disk: &dyn Disk) -> Result<Vec<Position>, Error> {
+    let names = disk.list().map_err(Error::disk("list", disk.place("")))?;
+    let first = |name: &String| name.strip_suffix(EXTENSION)?.strip_suffix('.')?.parse().ok();
+    let mut found: Vec<Position> = names.iter().filter_map(first).collect();
+    found.sort_unstable();
     Ok(found)
 }
 
 /// Makes an empty segment, durable with its name.
-pub(crate) fn create(folder: &Path, first: Position) -> Result<File, Error> {
-    let path = path(folder, first);
+///
+/// # Errors
+/// [`Error::Disk`] where it could not be written, which may be tried again; [`Error::Poisoned`] where a
+/// sync failed.
+pub(crate) fn create(disk: &dyn Disk, first: Position) -> Result<(), Error> {
+    let name = name(first);
     let mut head = Vec::with_capacity(HEAD);
     head.extend_from_slice(MAGIC);
     head.extend_from_slice(&FORMAT.to_le_bytes());
     head.extend_from_slice(&first.to_le_bytes());
     head.extend_from_slice(&crc32c::crc32c(&head).to_le_bytes());
-    let mut file =
-        OpenOptions::new().append(true).create(true).open(&path).map_err(Error::disk("create", &path))?;
     // A crash may have left a file of this name without a whole header; it holds nothing.
-    file.set_len(0).and_then(|()| file.write_all(&head)).map_err(Error::disk("write", &path))?;
-    file.sync_all().map_err(Error::disk("sync", &path))?;
-    sync_folder(folder)?;
-    Ok(file)
-}
-
-/// Makes the names of a folder durable.
-pub(crate) fn sync_folder(folder: &Path) -> Result<(), Error> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::disk("sync", folder))
+    disk.create(&name).map_err(Error::disk("create", disk.place(&name)))?;
+    disk.append(&name, &head).map_err(Error::disk("write", disk.place(&name)))?;
+    disk.sync(&name).and_then(|()| disk.sync_names()).map_err(|_| Error::Poisoned)
 }
 
 /// Reads a whole segment; `None` where the file has no whole header, as a crash at its creation leaves it.
-pub(crate) fn read(path: &Path) -> Result<Option<Contents>, Error> {
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(Error::disk("read", path))?;
+pub(crate) fn read(disk: &dyn Disk, first: Position) -> Result<Option<Contents>, Error> {
+    let name = name(first);
+    let path = &disk.place(&name);
+    let bytes = disk.read(&name).map_err(Error::disk("read", path))?;
     let Some(first) = read_head(path, &bytes)? else { return Ok(None) };
     let mut contents = Contents { first, blocks: Vec::new(), good_bytes: HEAD as u64, torn: None };
     let mut next = first;

@@ -1,83 +1,52 @@
-//! One commit: rows become files, files become a version of the table, with the position it reaches.
+//! One commit: sealed files become a version of the table, with the position it reaches.
 //!
 //! A commit is one attempt. The Rust Delta libraries record a `txn` and do not refuse it twice, and a
 //! blind retry after a lost answer writes twice (delta-rs#2580, #3821). So the position is compared
 //! with the newest snapshot before the attempt and after any error, and only then is it decided anew.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use deltalake_core::{
     DeltaTable,
     kernel::{
-        Action, Add, Transaction,
+        Action, Transaction,
         transaction::{CommitBuilder, CommitProperties},
     },
     protocol::{DeltaOperation, SaveMode},
 };
-use object_store::{ObjectStoreExt, PutPayload};
-use uuid::Uuid;
 
 use crate::{
-    Error, Lease, Position, Snapshot, Table, layout,
+    Error, Lease, Position, Snapshot, Table,
+    sealed::Sealed,
     snapshot::{LEASE_APP, source_app},
     table::PARTITION,
 };
 
-/// Files that are durable in the store and belong to no version yet.
-#[derive(Debug, Clone)]
-pub struct Written {
-    files: Vec<Add>,
-    rows: usize,
-}
-
-impl Written {
-    /// How many rows the files hold.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-}
-
 impl Table {
-    /// Writes rows into new files, which become part of the table only by [`Table::commit`].
-    pub async fn write(
-        &self,
-        columns: SchemaRef,
-        batches: Vec<RecordBatch>,
-        now_ms: i64,
-    ) -> Result<Written, Error> {
-        let encoded = tokio::task::spawn_blocking(move || layout::encode(&columns, &batches));
-        let encoded = encoded.await.map_err(|error| Error::Internal(error.to_string()))??;
-        let (mut files, mut paths) = (Vec::new(), Vec::new());
-        for file in &encoded {
-            let path = format!("{PARTITION}={}/{}.parquet", file.date, Uuid::new_v4());
-            let below = format!("{}/{path}", self.name());
-            self.store().root().put(&self.store().path(&below), PutPayload::from(file.bytes.clone())).await?;
-            paths.push(below);
-            files.push(add(path, file, now_ms));
-        }
-        self.store().sync(&paths).await?;
-        Ok(Written { files, rows: encoded.iter().map(|file| file.rows).sum() })
-    }
-
-    /// Makes files part of the table, and says that it now holds everything of the lease's source
-    /// through `through`. Where the table says so already, nothing is done.
+    /// Puts sealed rows into the lake and makes them part of the table, which says from now on that it
+    /// holds everything of the lease's source through `through`. What it holds already is left out; where
+    /// it says so already, nothing is done.
     ///
     /// # Errors
     /// [`Error::Fenced`] where another process has taken the lake; any other error leaves it open whether
-    /// the commit happened: call again with the same position.
+    /// the commit happened: call again, with the same rows or with more.
     pub async fn commit(
         &self,
-        written: &Written,
+        rows: &[Arc<Sealed>],
         lease: &Lease,
         through: Position,
     ) -> Result<Arc<Snapshot>, Error> {
+        for sealed in rows {
+            sealed.put(self.store()).await?;
+        }
         let done = self.exclusively(async |delta, snapshot| {
             check_fence(snapshot, lease)?;
-            if snapshot.committed_through(lease.source()) >= through {
+            let held = snapshot.committed_through(lease.source());
+            if held >= through {
                 return Ok(());
             }
-            let adds = written.files.iter().cloned().map(Action::Add).collect();
+            let missing = beyond(held, rows)?;
+            let adds = missing.flat_map(|sealed| sealed.adds()).map(Action::Add).collect();
             self.attempt(delta, lease, through, adds).await
         });
         match done.await {
@@ -138,19 +107,17 @@ fn check_fence(snapshot: &Snapshot, lease: &Lease) -> Result<(), Error> {
     if found > ours { Err(Error::Fenced { found, ours }) } else { Ok(()) }
 }
 
-fn add(path: String, file: &layout::Encoded, now_ms: i64) -> Add {
-    Add {
-        path,
-        partition_values: HashMap::from([(PARTITION.to_owned(), Some(file.date.clone()))]),
-        size: file.bytes.len() as i64,
-        modification_time: now_ms,
-        data_change: true,
-        stats: Some(file.stats.to_string()),
-        tags: None,
-        deletion_vector: None,
-        base_row_id: None,
-        default_row_commit_version: None,
-        clustering_provider: None,
+/// Those of some sealed rows that lie beyond what a table holds.
+///
+/// # Errors
+/// Where only a part of one does: no commit ever ends within sealed rows.
+fn beyond(held: Position, rows: &[Arc<Sealed>]) -> Result<impl Iterator<Item = &Arc<Sealed>>, Error> {
+    match rows.iter().find(|sealed| *sealed.positions().start() <= held && held < *sealed.positions().end()) {
+        Some(cut) => {
+            let positions = cut.positions();
+            Err(Error::Internal(format!("a commit ended at {held}, within the rows of {positions:?}")))
+        }
+        None => Ok(rows.iter().filter(move |sealed| *sealed.positions().start() > held)),
     }
 }
 

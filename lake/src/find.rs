@@ -16,7 +16,7 @@ use arrow::{
     error::ArrowError,
 };
 use bytes::Bytes;
-use futures::{FutureExt, TryStreamExt, future::BoxFuture};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future::BoxFuture};
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use parquet::{
     arrow::{
@@ -44,6 +44,54 @@ pub struct Key {
     pub time_us: i64,
 }
 
+/// The rows that have one of these keys, from files of a store. A file that cannot hold any costs no I/O.
+pub async fn find<'a>(
+    store: &Arc<dyn ObjectStore>,
+    files: impl Iterator<Item = &'a DataFile>,
+    columns: &SchemaRef,
+    keys: &Arc<HashSet<Key>>,
+) -> Result<Vec<RecordBatch>, Error> {
+    let mut found = Vec::new();
+    for file in files.filter(|file| may_hold(file, keys)) {
+        found.extend(find_in(store, file, columns, keys.clone()).await?);
+    }
+    Ok(found)
+}
+
+async fn find_in(
+    store: &Arc<dyn ObjectStore>,
+    file: &DataFile,
+    columns: &SchemaRef,
+    keys: Arc<HashSet<Key>>,
+) -> Result<Vec<RecordBatch>, Error> {
+    let builder = open(store, file).await?;
+    let key_columns = ProjectionMask::columns(builder.parquet_schema(), KEY);
+    let wanted = ArrowPredicateFn::new(key_columns, move |rows| matches(&rows, &keys));
+    let rows = builder.with_row_filter(RowFilter::new(vec![Box::new(wanted)])).build()?;
+    let rows: Vec<RecordBatch> = rows.try_collect().await?;
+    let rows = rows.iter().filter(|rows| rows.num_rows() > 0);
+    rows.map(|rows| layout::conform(&with_date(rows, file.date)?, columns)).collect()
+}
+
+/// All rows of a file, in these columns.
+pub async fn read(
+    store: &Arc<dyn ObjectStore>,
+    file: &DataFile,
+    columns: &SchemaRef,
+) -> Result<impl Stream<Item = Result<RecordBatch, Error>> + use<>, Error> {
+    let (rows, columns, date) = (open(store, file).await?.build()?, columns.clone(), file.date);
+    Ok(rows.map(move |rows| layout::conform(&with_date(&rows?, date)?, &columns)))
+}
+
+async fn open(
+    store: &Arc<dyn ObjectStore>,
+    file: &DataFile,
+) -> Result<ParquetRecordBatchStreamBuilder<Reader>, Error> {
+    let path = Path::parse(&file.path).map_err(|error| Error::Internal(error.to_string()))?;
+    let reader = Reader { store: store.clone(), path, size: file.size };
+    Ok(ParquetRecordBatchStreamBuilder::new(reader).await?)
+}
+
 impl Table {
     /// The rows of one date that have one of these keys. A date without files costs no I/O.
     pub async fn find(
@@ -54,35 +102,15 @@ impl Table {
         keys: Vec<Key>,
     ) -> Result<Vec<RecordBatch>, Error> {
         let keys = Arc::new(keys.into_iter().collect::<HashSet<_>>());
-        let mut found = Vec::new();
-        for file in snapshot.files().iter().filter(|file| file.date == date && may_hold(file, &keys)) {
-            found.extend(self.find_in(file, columns, keys.clone()).await?);
-        }
-        Ok(found)
+        let files = snapshot.files().iter().filter(|file| file.date == date);
+        find(&self.store().root(), files, columns, &keys).await
     }
 
-    async fn find_in(
-        &self,
-        file: &DataFile,
-        columns: &SchemaRef,
-        keys: Arc<HashSet<Key>>,
-    ) -> Result<Vec<RecordBatch>, Error> {
-        let builder = self.open(file).await?;
-        let key_columns = ProjectionMask::columns(builder.parquet_schema(), KEY);
-        let wanted = ArrowPredicateFn::new(key_columns, move |rows| matches(&rows, &keys));
-        let rows = builder.with_row_filter(RowFilter::new(vec![Box::new(wanted)])).build()?;
-        let rows: Vec<RecordBatch> = rows.try_collect().await?;
-        let rows = rows.iter().filter(|rows| rows.num_rows() > 0);
-        rows.map(|rows| layout::conform(&with_date(rows, file.date)?, columns)).collect()
-    }
-}
-
-impl Table {
     /// The newest time of each (tenant, device), from all files of a snapshot.
     pub async fn newest_times(&self, snapshot: &Snapshot) -> Result<HashMap<(String, String), i64>, Error> {
         let mut newest = HashMap::new();
         for file in snapshot.files() {
-            let builder = self.open(file).await?;
+            let builder = open(&self.store().root(), file).await?;
             let key_columns = ProjectionMask::columns(builder.parquet_schema(), KEY);
             let mut rows = builder.with_projection(key_columns).build()?;
             while let Some(rows) = rows.try_next().await? {
@@ -90,12 +118,6 @@ impl Table {
             }
         }
         Ok(newest)
-    }
-
-    async fn open(&self, file: &DataFile) -> Result<ParquetRecordBatchStreamBuilder<Reader>, Error> {
-        let path = Path::parse(&file.path).map_err(|error| Error::Internal(error.to_string()))?;
-        let reader = Reader { store: self.store().root(), path, size: file.size };
-        Ok(ParquetRecordBatchStreamBuilder::new(reader).await?)
     }
 }
 

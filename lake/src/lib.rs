@@ -7,6 +7,7 @@
 //! - [`lease`] - one ingest process at a time; its epoch fences every commit
 //! - [`table`] - a Delta table: opened, created, widened
 //! - [`layout`] - how rows lie in files: sorted, encoded, with statistics
+//! - [`sealed`] - rows laid into local files, which a commit puts into the lake
 //! - [`append`] - one commit, carrying the position through which it reaches
 //! - [`snapshot`] - a table at a version: its files, and what is committed through where
 //! - [`find`] - rows looked up by their keys
@@ -17,6 +18,7 @@ pub mod find;
 pub mod layout;
 pub mod lease;
 pub mod schemas;
+pub mod sealed;
 pub mod seam;
 pub mod snapshot;
 pub mod store;
@@ -25,6 +27,7 @@ pub mod table;
 use std::sync::Arc;
 
 pub use lease::Lease;
+pub use sealed::{Sealed, Shelf};
 pub use seam::Position;
 pub use snapshot::Snapshot;
 pub use store::Store;
@@ -43,7 +46,12 @@ impl Lake {
     /// [`Error::Location`] where the URL names no place we can reach, [`Error::Format`] where a newer
     /// program has written the lake.
     pub async fn open(url: &str) -> Result<Lake, Error> {
-        let lake = Lake { store: Arc::new(Store::open(url)?) };
+        Lake::open_in(Store::open(url)?).await
+    }
+
+    /// Opens the lake in a store of any kind.
+    pub async fn open_in(store: Store) -> Result<Lake, Error> {
+        let lake = Lake { store: Arc::new(store) };
         lake.store.check_format().await?;
         Ok(lake)
     }

@@ -2,8 +2,8 @@
 //!
 //! A snapshot knows through which position of a source it holds everything (`committed_through`). The
 //! tail answers, from one instant, its batches and the last position it no longer has
-//! (`released_through`). Joined, they hold each reading once: the snapshot's files, and the tail's rows
-//! beyond `committed_through`. They may be joined only if the snapshot reaches at least as far as the
+//! (`released_through`). Joined, they hold each reading once: the snapshot's files, and the tail's rows,
+//! in memory or sealed, beyond `committed_through`. They may be joined only if the snapshot reaches at least as far as the
 //! tail has released; otherwise readings would be in neither, and the snapshot must be loaded again.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use futures::future::BoxFuture;
 
-use crate::Error;
+use crate::{Error, sealed::Sealed};
 
 /// A place in a source's journal: the number of a record, from 1. Zero is before the first.
 pub type Position = u64;
@@ -32,8 +32,19 @@ pub struct TailView {
     pub source: String,
     /// The last position of which nothing is here any more.
     pub released_through: Position,
-    /// Everything beyond it that was accepted.
+    /// What of it is in memory.
     pub batches: Vec<TailBatch>,
+    /// What of it is sealed.
+    pub sealed: Vec<Arc<Sealed>>,
+}
+
+/// The part of a tail that a snapshot does not hold.
+#[derive(Debug, Clone, Default)]
+pub struct Beyond {
+    /// Rows in memory, in no particular order.
+    pub rows: Vec<RecordBatch>,
+    /// Sealed rows.
+    pub sealed: Vec<Arc<Sealed>>,
 }
 
 /// Somebody who knows the tails of all tables: ingest in the same process, or another over HTTP.
@@ -49,21 +60,37 @@ impl TailBatch {
         self.rows.slice(from, self.rows.num_rows() - from)
     }
 
-    /// The rows up to and including a position.
-    pub fn through(&self, position: Position) -> RecordBatch {
-        self.rows.slice(0, self.positions.partition_point(|row| *row <= position))
+    /// The rows up to and including a position, and those beyond; either only where there are some.
+    pub fn split(self, position: Position) -> (Option<TailBatch>, Option<TailBatch>) {
+        let at = self.positions.partition_point(|row| *row <= position);
+        if at == 0 || at == self.positions.len() {
+            return if at == 0 { (None, Some(self)) } else { (Some(self), None) };
+        }
+        let part = |from: usize, to: usize| TailBatch {
+            rows: self.rows.slice(from, to - from),
+            positions: self.positions[from..to].into(),
+        };
+        (Some(part(0, at)), Some(part(at, self.positions.len())))
     }
 }
 
 /// Joins a tail to a snapshot that holds everything of the tail's source through `committed_through`.
 ///
-/// Answers the rows that the snapshot does not hold; `None` where the two do not meet.
-pub fn join(committed_through: Position, tail: &TailView) -> Option<Vec<RecordBatch>> {
-    if committed_through < tail.released_through {
+/// Answers what the snapshot does not hold; `None` where the two do not meet.
+pub fn join(committed_through: Position, tail: &TailView) -> Option<Beyond> {
+    // No commit ends within sealed rows; a snapshot that seems to is of another history.
+    let within = |sealed: &Arc<Sealed>| {
+        *sealed.positions().start() <= committed_through && committed_through < *sealed.positions().end()
+    };
+    if committed_through < tail.released_through || tail.sealed.iter().any(within) {
         return None;
     }
-    let beyond = tail.batches.iter().map(|batch| batch.beyond(committed_through));
-    Some(beyond.filter(|rows| rows.num_rows() > 0).collect())
+    let rows = tail.batches.iter().map(|batch| batch.beyond(committed_through));
+    let sealed = tail.sealed.iter().filter(|sealed| *sealed.positions().start() > committed_through);
+    Some(Beyond {
+        rows: rows.filter(|rows| rows.num_rows() > 0).collect(),
+        sealed: sealed.cloned().collect(),
+    })
 }
 
 #[cfg(test)]

@@ -144,21 +144,30 @@ async fn first_applications(
 /// A file as the log tells of it.
 fn data_file(path: String, view: &LogicalFileView) -> Result<DataFile, Error> {
     let date = view.partition_values_map().remove(PARTITION).flatten();
-    let date = date.and_then(|date| date.parse::<NaiveDate>().ok());
     let date = date.ok_or_else(|| Error::Internal(format!("file `{path}` lies in no date")))?;
     let stats: Value = view.stats().and_then(|stats| serde_json::from_str(&stats).ok()).unwrap_or_default();
-    let (low, high) = (&stats["minValues"], &stats["maxValues"]);
-    let texts = |name: &str| Some((low[name].as_str()?.to_owned(), high[name].as_str()?.to_owned()));
-    let time = |value: &Value| Some(DateTime::parse_from_rfc3339(value.as_str()?).ok()?.timestamp_micros());
-    Ok(DataFile {
-        path,
-        // A negative size would be a damaged log; reading such a file fails by itself.
-        size: view.size().max(0) as u64,
-        date: date.signed_duration_since(NaiveDate::default()).num_days() as i32,
-        rows: stats["numRecords"].as_u64(),
-        tenants: texts("tenant"),
-        devices: texts("device"),
-        // Other engines cut statistics to milliseconds, so the last microseconds may lie beyond.
-        times_us: time(&low["time"]).zip(time(&high["time"]).map(|time_us| time_us + 999)),
-    })
+    // A negative size would be a damaged log; reading such a file fails by itself.
+    DataFile::of(path, view.size().max(0) as u64, &date, &stats)
+}
+
+impl DataFile {
+    /// A file of this partition, with statistics as Delta Lake has them.
+    pub(crate) fn of(path: String, size: u64, date: &str, stats: &Value) -> Result<DataFile, Error> {
+        let date = date.parse::<NaiveDate>();
+        let date = date.map_err(|_| Error::Internal(format!("file `{path}` lies in no date")))?;
+        let (low, high) = (&stats["minValues"], &stats["maxValues"]);
+        let texts = |name: &str| Some((low[name].as_str()?.to_owned(), high[name].as_str()?.to_owned()));
+        let time =
+            |value: &Value| Some(DateTime::parse_from_rfc3339(value.as_str()?).ok()?.timestamp_micros());
+        Ok(DataFile {
+            path,
+            size,
+            date: date.signed_duration_since(NaiveDate::default()).num_days() as i32,
+            rows: stats["numRecords"].as_u64(),
+            tenants: texts("tenant"),
+            devices: texts("device"),
+            // Other engines cut statistics to milliseconds, so the last microseconds may lie beyond.
+            times_us: time(&low["time"]).zip(time(&high["time"]).map(|time_us| time_us + 999)),
+        })
+    }
 }

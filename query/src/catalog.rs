@@ -7,7 +7,10 @@ use std::{
 };
 
 use arrow::datatypes::SchemaRef;
-use zeugma_lake::{Lake, Snapshot, Table, seam, seam::Tail};
+use zeugma_lake::{
+    Lake, Snapshot, Table,
+    seam::{self, Beyond, Tail},
+};
 use zeugma_schemas::{dead_letter, domain::Domains};
 
 use crate::Error;
@@ -56,8 +59,8 @@ pub struct LakeTable {
 pub struct Meeting {
     /// The snapshot; none where nothing was ever committed.
     pub snapshot: Option<Arc<Snapshot>>,
-    /// Rows that are in no file of it.
-    pub tail: Vec<arrow::array::RecordBatch>,
+    /// What no file of it holds.
+    pub tail: Beyond,
 }
 
 impl Catalog {
@@ -171,7 +174,7 @@ impl LakeTable {
 
     /// What is committed by now, alone.
     async fn meet_nobody(&self) -> Result<Meeting, Error> {
-        Ok(Meeting { snapshot: self.load().await?, tail: Vec::new() })
+        Ok(Meeting { snapshot: self.load().await?, tail: Beyond::default() })
     }
 
     fn young(&self) -> Option<Arc<Snapshot>> {

@@ -14,20 +14,17 @@ use std::time::Duration;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 
-use crate::{Components, Grant, Query, problem::Problem, statement::SQL_BYTES_MAX};
+use crate::{Components, Grant, Query, problem::Problem};
 
 /// Running answers have this long to end after a shutdown.
-pub const GRACE: Duration = Duration::from_secs(10);
-
-/// A question in JSON: every byte of it may be escaped (`\u0000`), and there is a frame around it.
-const BODY_BYTES_MAX: usize = 6 * SQL_BYTES_MAX + 4 * 1024;
+pub const GRACE: Duration = Duration::from_secs(8);
 
 /// What all handlers share.
 #[derive(Clone)]
@@ -65,7 +62,6 @@ pub fn router(components: Components, query: Query) -> Router {
     router
         .fallback(no_path)
         .method_not_allowed_fallback(no_method)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn(only_loopback_names))
         .layer(middleware::map_response(no_sniffing))
         .with_state(App { query, components })

@@ -22,18 +22,20 @@ const US_PER_DAY: i64 = 86_400_000_000;
 ///
 /// A predicate that says nothing about files leaves all of them.
 pub fn prune<'a>(
-    files: &'a [DataFile],
+    files: Vec<&'a DataFile>,
     columns: &SchemaRef,
     predicate: &Arc<dyn PhysicalExpr>,
 ) -> Vec<&'a DataFile> {
     let predicate = PruningPredicateBuilder::new().with_file_schema(columns.clone()).build(predicate.clone());
-    match predicate.map(|predicate| predicate.prune(&Statistics(files))) {
-        Some(Ok(kept)) => files.iter().zip(kept).filter_map(|(file, kept)| kept.then_some(file)).collect(),
-        _ => files.iter().collect(),
+    match predicate.map(|predicate| predicate.prune(&Statistics(&files))) {
+        Some(Ok(kept)) => {
+            files.into_iter().zip(kept).filter_map(|(file, kept)| kept.then_some(file)).collect()
+        }
+        _ => files,
     }
 }
 
-struct Statistics<'a>(&'a [DataFile]);
+struct Statistics<'a>(&'a [&'a DataFile]);
 
 impl Statistics<'_> {
     /// One end of each file's range of a column: the lower (`0`) or the upper (`1`).

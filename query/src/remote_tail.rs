@@ -78,7 +78,8 @@ async fn read(response: Response) -> Result<TailView, Error> {
     let released_through = released.ok_or_else(|| missing(RELEASED_THROUGH))?;
     let bytes = bytes(response).await?;
     let batches = if bytes.is_empty() { Vec::new() } else { decode(&bytes)? };
-    Ok(TailView { source, released_through, batches })
+    // What the other process has sealed came as rows.
+    Ok(TailView { source, released_through, batches, sealed: Vec::new() })
 }
 
 async fn bytes(mut response: Response) -> Result<Vec<u8>, Error> {

@@ -13,8 +13,11 @@ use datafusion::{
         DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
         ReplaceChildrenOptions,
         execution_plan::{Boundedness, EmissionType},
+        stream::RecordBatchStreamAdapter,
     },
 };
+use futures::StreamExt;
+use zeugma_lake::Sealed;
 
 /// What EXPLAIN may say about a scan.
 #[derive(Debug, Clone)]
@@ -32,11 +35,13 @@ pub struct DomainScan {
     label: Label,
     inner: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
+    /// Held, so that their files stay as long as somebody reads.
+    sealed: Vec<Arc<Sealed>>,
 }
 
 impl DomainScan {
-    /// Hides a plan behind a label.
-    pub fn new(label: Label, inner: Arc<dyn ExecutionPlan>) -> DomainScan {
+    /// Hides a plan, which may read sealed files, behind a label.
+    pub fn new(label: Label, inner: Arc<dyn ExecutionPlan>, sealed: Vec<Arc<Sealed>>) -> DomainScan {
         let partitions = inner.output_partitioning().partition_count();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(inner.schema()),
@@ -44,7 +49,7 @@ impl DomainScan {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        DomainScan { label, inner, properties: Arc::new(properties) }
+        DomainScan { label, inner, properties: Arc::new(properties), sealed }
     }
 }
 
@@ -102,6 +107,14 @@ impl ExecutionPlan for DomainScan {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        self.inner.execute(partition, context)
+        let rows = self.inner.execute(partition, context)?;
+        if self.sealed.is_empty() {
+            return Ok(rows);
+        }
+        let (columns, sealed) = (rows.schema(), self.sealed.clone());
+        let rows = rows.inspect(move |_| {
+            let _held = &sealed;
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(columns, rows)))
     }
 }

@@ -22,7 +22,7 @@ use datafusion::{
     physical_plan::{ExecutionPlan, filter::FilterExecBuilder, union::UnionExec},
     scalar::ScalarValue,
 };
-use object_store::{ObjectMeta, path::Path};
+use object_store::{ObjectMeta, ObjectStore, path::Path};
 use zeugma_lake::{Lake, layout, seam::Tail, snapshot::DataFile};
 
 use crate::{
@@ -89,8 +89,13 @@ impl TableProvider for DomainTable {
         let free_limit = limit.filter(|_| predicate.is_none());
         let columns = self.columns_read(projection, granted.is_some())?;
         let wanted = Wanted { columns, predicate, limit: free_limit, session };
-        let mut parts = vec![self.scan_tail(&wanted, &meeting.tail)?];
-        parts.extend(self.scan_files(&wanted, files)?);
+        let mut parts = vec![self.scan_tail(&wanted, &meeting.tail.rows)?];
+        parts.extend(self.scan_files(&wanted, self.lake.store().root(), files.iter())?);
+        if let Some(any) = meeting.tail.sealed.first() {
+            // All that a tail has sealed stands on one shelf.
+            let files = meeting.tail.sealed.iter().flat_map(|sealed| sealed.files());
+            parts.extend(self.scan_files(&wanted, any.store(), files)?);
+        }
         let mut inner = UnionExec::try_new(parts)?;
         if let Some(granted) = granted {
             inner = self.keep_granted(session, inner, granted, projection, limit)?;
@@ -101,7 +106,7 @@ impl TableProvider for DomainTable {
         };
         let version = meeting.snapshot.as_ref().map(|snapshot| snapshot.version());
         let label = Label { table: self.table.name().to_owned(), version, tenants };
-        Ok(Arc::new(DomainScan::new(label, inner)))
+        Ok(Arc::new(DomainScan::new(label, inner, meeting.tail.sealed)))
     }
 }
 
@@ -155,11 +160,18 @@ impl DomainTable {
         Ok(DataSourceExec::from_data_source(source.with_limit(wanted.limit)))
     }
 
-    fn scan_files(&self, wanted: &Wanted<'_>, files: &[DataFile]) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    /// Reads files of a store: the lake's, or sealed ones.
+    fn scan_files<'a>(
+        &self,
+        wanted: &Wanted<'_>,
+        store: Arc<dyn ObjectStore>,
+        files: impl Iterator<Item = &'a DataFile>,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let columns = &self.table.columns;
-        let files: Vec<&DataFile> = match &wanted.predicate {
+        let files: Vec<&DataFile> = files.collect();
+        let files = match &wanted.predicate {
             Some(predicate) => prune(files, columns, predicate),
-            None => files.iter().collect(),
+            None => files,
         };
         if files.is_empty() {
             return Ok(None);
@@ -167,7 +179,7 @@ impl DomainTable {
         let options = wanted.session.config_options();
         let target = options.execution.target_partitions;
         let files = files.into_iter().map(partitioned).collect::<Result<Vec<_>>>()?;
-        let scan = FileScanConfigBuilder::new(store_url(&self.lake)?, self.parquet(wanted))
+        let scan = FileScanConfigBuilder::new(store_url(&self.lake)?, self.parquet(wanted, store))
             .with_file_groups(FileGroup::new(files).split_files(target))
             .with_projection_indices(wanted.columns.clone())?
             .with_limit(wanted.limit)
@@ -177,7 +189,7 @@ impl DomainTable {
         Ok(Some(scan.repartitioned(target, options)?.unwrap_or(scan)))
     }
 
-    fn parquet(&self, wanted: &Wanted<'_>) -> Arc<ParquetSource> {
+    fn parquet(&self, wanted: &Wanted<'_>, store: Arc<dyn ObjectStore>) -> Arc<ParquetSource> {
         let all = self.table.columns.fields();
         // `date` is no column of the files: it is the folder they lie in.
         let (date, own) = all.split_last().expect("every table has columns, `date` last");
@@ -189,7 +201,7 @@ impl DomainTable {
             ..TableParquetOptions::default()
         };
         let cache = wanted.session.runtime_env().cache_manager.get_file_metadata_cache();
-        let reader = CachedParquetFileReaderFactory::new(self.lake.store().root(), cache);
+        let reader = CachedParquetFileReaderFactory::new(store, cache);
         let source = ParquetSource::new(columns)
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(reader));

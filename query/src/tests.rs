@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use arrow::{array::RecordBatch, util::pretty::pretty_format_batches};
 use futures::future::{BoxFuture, FutureExt};
 use zeugma_lake::{
-    Lake, Lease, Position,
+    Lake, Lease, Position, Shelf,
     seam::{Tail, TailBatch, TailView},
 };
 use zeugma_schemas::{
@@ -31,6 +31,7 @@ pub struct City {
     _folder: tempfile::TempDir,
     pub lake: Lake,
     pub lease: Lease,
+    pub shelf: Shelf,
     pub tail: Arc<Script>,
 }
 
@@ -43,7 +44,8 @@ pub struct Script {
 impl Tail for Script {
     fn view<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<TailView, zeugma_lake::Error>> {
         let mut views = self.views.lock().unwrap();
-        let empty = TailView { source: SOURCE.into(), released_through: 0, batches: Vec::new() };
+        let empty =
+            TailView { source: SOURCE.into(), released_through: 0, batches: Vec::new(), sealed: Vec::new() };
         let next =
             if views.len() > 1 { views.remove(0) } else { views.first().cloned().unwrap_or(empty.clone()) };
         // Everything in a script is about parking; of energy it has never heard.
@@ -62,7 +64,8 @@ impl City {
         let lake = Lake::open(folder.path().to_str().unwrap()).await.unwrap();
         lake.keep_schemas(&Domains::builtin()).await.unwrap();
         let lease = Lease::take(lake.store(), SOURCE, 0).await.unwrap();
-        City { _folder: folder, lake, lease, tail: Arc::default() }
+        let shelf = Shelf::open(&folder.path().join("sealed"), &lease).unwrap();
+        City { _folder: folder, lake, lease, shelf, tail: Arc::default() }
     }
 
     /// Commits rows of a domain, through a position.
@@ -71,8 +74,8 @@ impl City {
         let columns = rows[0].schema();
         table.ensure(&columns).await.unwrap();
         table.fence(&self.lease).await.unwrap();
-        let written = table.write(columns, rows, 0).await.unwrap();
-        table.commit(&written, &self.lease, through).await.unwrap();
+        let sealed = self.shelf.seal(domain, 1..=through, columns, rows, 0).await.unwrap();
+        table.commit(&[Arc::new(sealed)], &self.lease, through).await.unwrap();
     }
 
     pub fn query(&self) -> Query {
@@ -87,7 +90,7 @@ impl City {
 
 pub fn view(released_through: Position, rows: Vec<(RecordBatch, Vec<Position>)>) -> TailView {
     let batches = rows.into_iter().map(|(rows, positions)| TailBatch { rows, positions: positions.into() });
-    TailView { source: SOURCE.into(), released_through, batches: batches.collect() }
+    TailView { source: SOURCE.into(), released_through, batches: batches.collect(), sealed: Vec::new() }
 }
 
 /// Parking readings of a device, a minute apart, the newest first; as many spaces are taken as minutes passed.

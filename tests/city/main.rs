@@ -10,5 +10,6 @@ mod invariants;
 mod journal;
 mod journeys;
 mod real_data;
+mod simulation;
 mod sql_files;
 mod with_peers;

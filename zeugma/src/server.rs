@@ -212,12 +212,17 @@ impl Server {
     /// Stops in order: nothing more is taken, what was taken is committed, answers end.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop_answering.cancel();
-        self.answering.await.context("answering ended badly")??;
-        match self.ingest.map(Arc::try_unwrap) {
-            Some(Ok(ingest)) => Ok(ingest.stop().await?),
-            Some(Err(_)) => anyhow::bail!("somebody still holds the writer"),
-            None => Ok(()),
-        }
+        let writer = async {
+            match self.ingest.map(Arc::try_unwrap) {
+                Some(Ok(ingest)) => Ok(ingest.stop().await?),
+                Some(Err(_)) => anyhow::bail!("somebody still holds the writer"),
+                None => Ok(()),
+            }
+        };
+        // Side by side: together they have ten seconds.
+        let (answered, written) = tokio::join!(self.answering, writer);
+        written?;
+        Ok(answered.context("answering ended badly")??)
     }
 }
 

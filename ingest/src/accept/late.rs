@@ -28,9 +28,9 @@ use super::{Tables, Tail};
 
 /// A late reading, with all that its decision needs.
 #[derive(Debug, Clone)]
-pub(super) struct Late {
-    pub domain: Arc<Domain>,
-    pub position: Position,
+pub struct Late {
+    pub(super) domain: Arc<Domain>,
+    pub(super) position: Position,
     key: Key,
     topic: String,
     session_tenant: Option<String>,
@@ -43,10 +43,17 @@ pub(super) struct Late {
 
 /// What became of late readings, each in journal order.
 #[derive(Debug, Default)]
-pub(super) struct Verdicts {
-    pub new: Vec<Late>,
-    pub repeats: Vec<Late>,
-    pub conflicts: Vec<Late>,
+pub struct Verdicts {
+    pub(super) new: Vec<Late>,
+    pub(super) repeats: Vec<Late>,
+    pub(super) conflicts: Vec<Late>,
+}
+
+/// Late readings that could not be decided, and why.
+#[derive(Debug)]
+pub struct Undecided {
+    pub(super) readings: Vec<Late>,
+    pub(super) error: Error,
 }
 
 /// Lowers a table's entry to a position.
@@ -114,11 +121,7 @@ impl Late {
 }
 
 /// Decides late readings; on an error gives all of them back.
-pub(super) async fn decide(
-    readings: Vec<Late>,
-    tail: &Tail,
-    tables: &Tables,
-) -> Result<Verdicts, (Vec<Late>, Error)> {
+pub(super) async fn decide(readings: Vec<Late>, tail: &Tail, tables: &Tables) -> Result<Verdicts, Undecided> {
     let mut by_domain: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (index, late) in readings.iter().enumerate() {
         by_domain.entry(late.domain.name().to_owned()).or_default().push(index);
@@ -130,7 +133,7 @@ pub(super) async fn decide(
             Ok(decided) => {
                 indexes.into_iter().zip(decided).for_each(|(index, outcome)| outcomes[index] = outcome)
             }
-            Err(error) => return Err((readings, error)),
+            Err(error) => return Err(Undecided { readings, error }),
         }
     }
     let mut verdicts = Verdicts::default();
@@ -196,7 +199,7 @@ async fn existing(
     columns: &SchemaRef,
 ) -> Result<Vec<RecordBatch>, Error> {
     let all: HashSet<Key> = readings.iter().map(|late| late.key.clone()).collect();
-    let found = tail.find(domain, &all)?;
+    let found = tail.find(domain, &all).await?;
     let mut rows = found.rows;
     let mut missing = all;
     for row in &rows {

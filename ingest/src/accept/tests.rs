@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use zeugma_journal::Batch;
-use zeugma_lake::{Lake, Lease, seam::Tail as _};
+use zeugma_lake::{Lake, Lease, Shelf, seam::Tail as _};
 
 use super::*;
+use crate::tail::Reach;
 
 const NOW_US: i64 = 1_790_000_000_000_000;
 const SOURCE: &str = "source-a";
@@ -15,6 +16,7 @@ struct Bench {
     metrics: Arc<Metrics>,
     known: watch::Sender<Known>,
     lease: Lease,
+    shelf: Shelf,
     next: Position,
 }
 
@@ -38,7 +40,8 @@ impl Bench {
             tables.insert(name.to_owned(), table);
         }
         let (known, _) = watch::channel(Known { domains: Arc::new(domains), tables: Arc::new(tables) });
-        Bench { folder, tail, metrics, known, lease, next: 1 }
+        let shelf = Shelf::open(&folder.path().join("sealed"), &lease).unwrap();
+        Bench { folder, tail, metrics, known, lease, shelf, next: 1 }
     }
 
     /// Accepts payloads for one device, each a record of its own, and waits until all are decided.
@@ -67,14 +70,26 @@ impl Bench {
 
     async fn commit(&self, through: Position) {
         let table = self.known.borrow().tables["parking"].clone();
-        let cut = self.tail.cut("parking").unwrap();
-        let written = table.write(cut.columns, cut.rows, 0).await.unwrap();
-        table.commit(&written, &self.lease, through).await.unwrap();
+        let cut = self.tail.seal("parking", Reach::Decided).unwrap();
+        let sealed = self.shelf.seal("parking", cut.positions, cut.columns, cut.rows, 0).await.unwrap();
+        self.tail.seal_done("parking", Some(sealed));
+        let due = self.tail.due("parking").unwrap();
+        assert_eq!(due.through, through);
+        table.commit(&due.rows, &self.lease, through).await.unwrap();
         self.tail.release("parking", through);
     }
 
     async fn rows(&self, table: &str) -> usize {
-        self.tail.view(table).await.unwrap().batches.iter().map(|batch| batch.rows.num_rows()).sum()
+        let view = self.tail.view(table).await.unwrap();
+        let in_memory: usize = view.batches.iter().map(|batch| batch.rows.num_rows()).sum();
+        in_memory + view.sealed.iter().map(|sealed| sealed.rows()).sum::<usize>()
+    }
+
+    /// Seals what is in memory, and keeps it in the tail.
+    async fn seal(&self, reach: Reach) {
+        let cut = self.tail.seal("parking", reach).unwrap();
+        let sealed = self.shelf.seal("parking", cut.positions, cut.columns, cut.rows, 0).await.unwrap();
+        self.tail.seal_done("parking", Some(sealed));
     }
 
     fn count(
@@ -149,12 +164,23 @@ async fn commit_takes_only_the_decided_prefix() {
         });
     }
     acceptor.accept(&Synced { first: 1, batch }).unwrap();
-    // The second is late and undecided: the commit ends before it, and the journal keeps it.
-    let cut = bench.tail.cut("parking").unwrap();
-    assert_eq!((cut.through, cut.rows.iter().map(|rows| rows.num_rows()).sum::<usize>()), (1, 1));
+    // The second is late and undecided: a commit ends before it, and the journal keeps it.
+    bench.seal(Reach::Decided).await;
+    let due = bench.tail.due("parking").unwrap();
+    assert_eq!((due.through, due.rows.iter().map(|sealed| sealed.rows()).sum::<usize>()), (1, 1));
     assert_eq!(bench.tail.safe_through(), 0);
     bench.tail.release("parking", 1);
     assert_eq!(bench.tail.safe_through(), 1);
+}
+
+#[tokio::test]
+async fn repeat_and_conflict_are_told_apart_in_sealed_rows() {
+    let mut bench = Bench::new().await;
+    bench.accept(Watermarks::default(), &[reading(5, 1), reading(6, 1)]).await;
+    bench.seal(Reach::Decided).await;
+    bench.accept(newest(6), &[reading(5, 1), reading(6, 2), reading(7, 1)]).await;
+    assert_eq!((bench.rows("parking").await, bench.rows(dead_letter::TABLE).await), (3, 1));
+    assert_eq!(bench.count(&bench.metrics.repeated), 1);
 }
 
 #[tokio::test]

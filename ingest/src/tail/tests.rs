@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use zeugma_lake::{Lake, Lease, Shelf};
 use zeugma_schemas::{
     batch::{Builder, Origin},
     domain::Domains,
@@ -31,9 +32,21 @@ fn put(tail: &Tail, positions: &[Position]) {
     tail.append("parking", builder.finish().unwrap(), positions.to_vec()).unwrap();
 }
 
+async fn shelf() -> Shelf {
+    let lake = Lake::open("memory:///").await.unwrap();
+    let lease = Lease::take(lake.store(), "s", 0).await.unwrap();
+    Shelf::with_store(lake.store().root(), &lease)
+}
+
+async fn seal(tail: &Tail, shelf: &Shelf, reach: Reach) {
+    let cut = tail.seal("parking", reach).unwrap();
+    let sealed = shelf.seal("parking", cut.positions, cut.columns, cut.rows, 0).await.unwrap();
+    tail.seal_done("parking", Some(sealed));
+}
+
 fn left(tail: &Tail) -> Vec<Position> {
     let state = tail.state();
-    state.tables["parking"].batches.iter().flat_map(|batch| batch.positions.to_vec()).collect()
+    state.tables["parking"].in_memory().flat_map(|batch| batch.positions.to_vec()).collect()
 }
 
 #[test]
@@ -46,24 +59,63 @@ fn small_batches_are_joined_and_late_ones_stay_by_themselves() {
     assert_eq!(left(&tail).len(), 101);
 }
 
-#[test]
-fn rows_are_found_by_their_keys_until_they_are_released() {
+#[tokio::test]
+async fn rows_are_found_by_their_keys_until_they_are_released() {
     let tail = tail();
     put(&tail, &[1, 2, 3]);
     let key = |position: i64| Key { tenant: "t".into(), device: "d".into(), time_us: NOW_US + position };
     let keys = HashSet::from([key(2), key(9)]);
-    let found = tail.find("parking", &keys).unwrap();
-    assert_eq!(found.rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
-    tail.release("parking", 2);
-    let found = tail.find("parking", &keys).unwrap();
-    assert_eq!((found.rows.len(), found.released_through), (0, 2));
+    let shelf = shelf().await;
+    for sealed in [false, true] {
+        if sealed {
+            tail.decided(3, &BTreeMap::new());
+            seal(&tail, &shelf, Reach::Decided).await;
+        }
+        let found = tail.find("parking", &keys).await.unwrap();
+        assert_eq!(found.rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
+    }
+    tail.release("parking", 3);
+    let found = tail.find("parking", &keys).await.unwrap();
+    assert_eq!((found.rows.len(), found.released_through), (0, 3));
+}
+
+#[tokio::test]
+async fn sealing_under_pressure_passes_what_is_undecided_and_the_commit_does_not() {
+    let (tail, shelf) = (tail(), shelf().await);
+    put(&tail, &[1, 2, 4, 5]);
+    tail.decided(5, &BTreeMap::from([("parking".to_owned(), 3)]));
+    seal(&tail, &shelf, Reach::Accepted).await;
+    // Everything is in one file, so that nothing can be committed before the third is decided.
+    assert!(tail.due("parking").is_none());
+    put(&tail, &[3]);
+    tail.decided(5, &BTreeMap::new());
+    assert!(tail.due("parking").is_none(), "the third is not sealed yet");
+    seal(&tail, &shelf, Reach::Decided).await;
+    let due = tail.due("parking").unwrap();
+    assert_eq!((due.through, due.rows.len()), (5, 2));
+}
+
+#[tokio::test]
+async fn rows_whose_sealing_failed_are_in_memory_again() {
+    let (tail, shelf) = (tail(), shelf().await);
+    put(&tail, &[1, 2]);
+    tail.decided(2, &BTreeMap::new());
+    let cut = tail.seal("parking", Reach::Decided).unwrap();
+    assert!(tail.seal("parking", Reach::Decided).is_none(), "one sealing at a time");
+    put(&tail, &[3]);
+    assert_eq!((cut.positions, left(&tail)), (1..=2, vec![1, 2, 3]));
+    tail.seal_done("parking", None);
+    assert_eq!(left(&tail), [1, 2, 3]);
+    tail.decided(3, &BTreeMap::new());
+    seal(&tail, &shelf, Reach::Decided).await;
+    assert_eq!(tail.due("parking").unwrap().through, 3);
 }
 
 #[test]
 fn table_with_nothing_to_commit_releases_nothing() {
     let tail = tail();
     tail.decided(7, &BTreeMap::new());
-    assert!(tail.cut("parking").is_none());
+    assert!(tail.seal("parking", Reach::Decided).is_none() && tail.due("parking").is_none());
     assert_eq!(tail.safe_through(), 7);
 }
 
@@ -79,9 +131,10 @@ proptest! {
             all += positions.len();
             put(&tail, &positions);
             tail.decided(next - 1, &BTreeMap::new());
-            if commit && let Some(cut) = tail.cut("parking") {
+            if commit && let Some(cut) = tail.seal("parking", Reach::Decided) {
                 committed += cut.rows.iter().map(RecordBatch::num_rows).sum::<usize>();
-                tail.release("parking", cut.through);
+                tail.state().tables.get_mut("parking").unwrap().sealing.clear();
+                tail.release("parking", *cut.positions.end());
             }
         }
         prop_assert_eq!(committed + left(&tail).len(), all);

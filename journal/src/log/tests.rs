@@ -1,4 +1,4 @@
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use proptest::prelude::*;
 
@@ -30,7 +30,10 @@ fn payloads(journal: &Journal, beyond: Position) -> Vec<(Position, Vec<u8>)> {
 }
 
 fn newest_segment(folder: &Path) -> PathBuf {
-    segment::list(folder).unwrap().pop().unwrap().1
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|end| end == "journal"));
+    files.sort();
+    files.pop().unwrap()
 }
 
 #[test]
@@ -105,6 +108,29 @@ fn damage_before_a_synced_block_is_reported_and_nothing_is_cut() {
 }
 
 #[test]
+fn missing_segment_and_a_shortened_one_are_damage_and_a_torn_end_that_goes_on_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open_with(folder.path(), 64).unwrap();
+    for _ in 0..3 {
+        journal.append(&batch(&[b"0123456789012345678901234567890123456789"])).unwrap();
+    }
+    drop(journal);
+    let middle = folder.path().join(segment::name(2));
+    let bytes = fs::read(&middle).unwrap();
+    // Written in part on a full disk, cut off without a sync, and a new segment begun.
+    fs::write(&middle, [&bytes[..], b"torn"].concat()).unwrap();
+    let (journal, recovery) = Journal::open(folder.path()).unwrap();
+    assert_eq!((recovery.records, payloads(&journal, 0).len()), (3, 3));
+    drop(journal);
+    fs::write(&middle, &bytes[..bytes.len() - 1]).unwrap();
+    let error = Journal::open(folder.path()).unwrap_err();
+    assert!(matches!(&error, Error::Damaged { path, .. } if *path == middle), "{error}");
+    fs::remove_file(&middle).unwrap();
+    let error = Journal::open(folder.path()).unwrap_err();
+    assert!(error.to_string().contains("records are missing"), "{error}");
+}
+
+#[test]
 fn newer_format_is_refused_with_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
     drop(Journal::open(folder.path()).unwrap());
@@ -149,7 +175,7 @@ proptest! {
     #[test]
     fn any_bytes_in_a_segment_are_an_error_or_cut_off_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(segment::path(folder.path(), 1), &bytes).unwrap();
+        fs::write(folder.path().join(segment::name(1)), &bytes).unwrap();
         drop(Journal::open(folder.path()));
         let (mut journal, _) = Journal::open(&folder.path().join("other")).unwrap();
         journal.append(&batch(&[b"x"])).unwrap();

@@ -1,4 +1,7 @@
-use arrow::array::AsArray;
+use std::{collections::BTreeSet, ops::RangeInclusive};
+
+use arrow::array::{AsArray, RecordBatch};
+use futures::TryStreamExt;
 use zeugma_schemas::{
     batch::{Builder, Origin},
     domain::Domains,
@@ -6,7 +9,10 @@ use zeugma_schemas::{
 };
 
 use super::*;
-use crate::{Lake, find::Key};
+use crate::{
+    Lake, Shelf,
+    find::{self, Key},
+};
 
 const NOW_US: i64 = 1_790_000_000_000_000;
 
@@ -25,6 +31,17 @@ fn rows(domains: &Domains, device: &str, minutes: std::ops::Range<i64>) -> Recor
     builder.finish().unwrap()
 }
 
+async fn seal(
+    folder: &tempfile::TempDir,
+    lease: &Lease,
+    batches: Vec<RecordBatch>,
+    positions: RangeInclusive<Position>,
+) -> Vec<Arc<Sealed>> {
+    // A folder of its own: opening a shelf clears it.
+    let shelf = Shelf::open(&folder.path().join(format!("sealed-{positions:?}")), lease).unwrap();
+    vec![Arc::new(shelf.seal("parking", positions, batches[0].schema(), batches, 0).await.unwrap())]
+}
+
 async fn table(folder: &tempfile::TempDir) -> (Lake, Table, Lease, Domains) {
     let lake = Lake::open(folder.path().to_str().unwrap()).await.unwrap();
     let domains = Domains::builtin();
@@ -40,7 +57,7 @@ async fn commit_carries_its_position_and_is_not_repeated() {
     let folder = tempfile::tempdir().unwrap();
     let (lake, table, lease, domains) = table(&folder).await;
     let rows = rows(&domains, "p1", 0..2_000);
-    let written = table.write(rows.schema(), vec![rows], 0).await.unwrap();
+    let written = seal(&folder, &lease, vec![rows], 1..=41).await;
     let first = table.commit(&written, &lease, 41).await.unwrap();
     assert_eq!(first.committed_through("source-a"), 41);
     // Its answer lost, the same commit is asked for again.
@@ -55,6 +72,39 @@ async fn commit_carries_its_position_and_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn commit_that_is_asked_again_with_more_takes_only_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_lake, table, lease, domains) = table(&folder).await;
+    let mut sealed = seal(&folder, &lease, vec![rows(&domains, "p1", 0..10)], 1..=4).await;
+    table.commit(&sealed, &lease, 4).await.unwrap();
+    sealed.extend(seal(&folder, &lease, vec![rows(&domains, "p2", 0..5)], 5..=9).await);
+    let snapshot = table.commit(&sealed, &lease, 9).await.unwrap();
+    assert_eq!(snapshot.files().iter().map(|file| file.rows.unwrap()).sum::<u64>(), 15);
+    let names: BTreeSet<_> = snapshot.files().iter().map(|file| &file.path).collect();
+    assert_eq!(names.len(), snapshot.files().len());
+}
+
+#[tokio::test]
+async fn sealed_files_go_when_nobody_holds_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_lake, _table, lease, domains) = table(&folder).await;
+    let place = folder.path().join("shelf");
+    let shelf = Shelf::open(&place, &lease).unwrap();
+    let rows = rows(&domains, "p1", 0..10);
+    let sealed = shelf.seal("parking", 1..=1, rows.schema(), vec![rows.clone()], 0).await.unwrap();
+    let file = place.join(&sealed.files().next().unwrap().path);
+    assert!(file.exists());
+    let (data, columns) = (sealed.files().next().unwrap().clone(), rows.schema());
+    let read: Vec<RecordBatch> =
+        find::read(&sealed.store(), &data, &columns).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(read.iter().map(RecordBatch::num_rows).sum::<usize>(), 10);
+    drop(sealed);
+    while file.exists() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn holder_of_an_older_epoch_cannot_commit() {
     let folder = tempfile::tempdir().unwrap();
     let (lake, table, old, domains) = table(&folder).await;
@@ -62,7 +112,7 @@ async fn holder_of_an_older_epoch_cannot_commit() {
     let others = lake.table("parking");
     others.fence(&new).await.unwrap();
     let rows = rows(&domains, "p1", 0..3);
-    let written = table.write(rows.schema(), vec![rows], 0).await.unwrap();
+    let written = seal(&folder, &old, vec![rows], 1..=1).await;
     let refused = table.commit(&written, &old, 1).await.unwrap_err();
     assert!(matches!(refused, Error::Fenced { .. }), "{refused}");
     assert_eq!(others.load().await.unwrap().files(), []);
@@ -73,7 +123,7 @@ async fn rows_are_found_by_their_keys() {
     let folder = tempfile::tempdir().unwrap();
     let (_lake, table, lease, domains) = table(&folder).await;
     let batches = vec![rows(&domains, "p1", 0..500), rows(&domains, "p2", 0..500)];
-    let written = table.write(batches[0].schema(), batches, 0).await.unwrap();
+    let written = seal(&folder, &lease, batches, 1..=1).await;
     let snapshot = table.commit(&written, &lease, 1).await.unwrap();
     let time_us = NOW_US - 7 * 60_000_000;
     let key = |device: &str, time_us| Key { tenant: "lamia".into(), device: device.into(), time_us };
@@ -93,7 +143,7 @@ async fn new_field_widens_the_table_and_old_rows_stay() {
     let folder = tempfile::tempdir().unwrap();
     let (lake, table, lease, mut domains) = table(&folder).await;
     let old = rows(&domains, "p1", 0..3);
-    let written = table.write(old.schema(), vec![old], 0).await.unwrap();
+    let written = seal(&folder, &lease, vec![old], 1..=1).await;
     table.commit(&written, &lease, 1).await.unwrap();
     let grown = domains.get("parking").unwrap().newest().text.replace(
         r#"{"name": "temperature_c""#,
@@ -102,7 +152,7 @@ async fn new_field_widens_the_table_and_old_rows_stay() {
     let domain = domains.add(&grown).unwrap().expect("it has grown");
     table.ensure(domain.columns()).await.unwrap();
     let new = rows(&domains, "p2", 0..3);
-    let written = table.write(new.schema(), vec![new], 0).await.unwrap();
+    let written = seal(&folder, &lease, vec![new], 2..=2).await;
     let snapshot = table.commit(&written, &lease, 2).await.unwrap();
     let key = Key { tenant: "lamia".into(), device: "p1".into(), time_us: NOW_US };
     let date = zeugma_schemas::batch::date_of(NOW_US);

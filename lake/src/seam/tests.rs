@@ -7,6 +7,7 @@ use arrow::{
 use proptest::prelude::*;
 
 use super::{Position, TailBatch, TailView, join};
+use crate::sealed::Sealed;
 
 /// Rows that carry their own number, so that each can be found again.
 fn batch(rows: &[(Position, u64)]) -> TailBatch {
@@ -27,7 +28,9 @@ enum Step {
     Accept(u64),
     /// A late reading is decided after readings of later positions were.
     AcceptLate,
-    /// The decided prefix, up to this share of it, is committed.
+    /// What is in memory is sealed; without pressure only the decided prefix.
+    Seal { pressed: bool },
+    /// The decided prefix, up to this share of it, is committed; never a part of sealed rows.
     Commit(u8),
     /// The tail gives up what the newest commit holds.
     Release,
@@ -42,6 +45,7 @@ struct World {
     next: Position,
     rows: u64,
     tail: Vec<TailBatch>,
+    sealed: Vec<(Arc<Sealed>, Vec<(Position, u64)>)>,
     released_through: Position,
     lake: Vec<(Position, u64)>,
     committed_through: Position,
@@ -60,6 +64,27 @@ impl World {
         self.tail.push(batch(&rows));
     }
 
+    fn decided(&self) -> Position {
+        self.undecided.map_or(self.next, |position| position - 1)
+    }
+
+    /// Seals all rows in memory up to a position that are not sealed yet.
+    fn seal(&mut self, through: Position) {
+        let mut rows = Vec::new();
+        for held in std::mem::take(&mut self.tail) {
+            let all = held.positions.iter().copied().zip(numbers(std::slice::from_ref(&held.rows)));
+            let (taken, left): (Vec<_>, Vec<_>) = all.partition(|(position, _)| *position <= through);
+            rows.extend(taken);
+            if !left.is_empty() {
+                self.tail.push(batch(&left));
+            }
+        }
+        let positions = rows.iter().map(|(position, _)| *position);
+        if let (Some(low), Some(high)) = (positions.clone().min(), positions.max()) {
+            self.sealed.push((Arc::new(Sealed::without_files(low..=high)), rows));
+        }
+    }
+
     fn step(&mut self, step: &Step) {
         match step {
             Step::Accept(count) => {
@@ -73,21 +98,26 @@ impl World {
                     self.undecided = Some(self.next);
                 }
             },
+            Step::Seal { pressed } => self.seal(if *pressed { self.next } else { self.decided() }),
             Step::Commit(share) => {
-                let decided = self.undecided.map_or(self.next, |position| position - 1);
                 let from = self.committed_through;
-                let through = from + (decided - from) * u64::from(*share) / 255;
-                for batch in &self.tail {
-                    let rows = batch.positions.iter().zip(numbers(std::slice::from_ref(&batch.rows)));
-                    let rows = rows.filter(|(position, _)| (from + 1..=through).contains(*position));
-                    self.lake.extend(rows.map(|(position, row)| (*position, row)));
+                let mut through = from + (self.decided() - from) * u64::from(*share) / 255;
+                self.seal(through);
+                while let Some((cut, _)) = self.sealed.iter().find(|(sealed, _)| {
+                    *sealed.positions().start() <= through && through < *sealed.positions().end()
+                }) {
+                    through = cut.positions().start() - 1;
                 }
-                self.committed_through = through;
+                let taken = self.sealed.iter().flat_map(|(_, rows)| rows);
+                let taken = taken.filter(|(position, _)| (from + 1..=through).contains(position));
+                self.lake.extend(taken);
+                self.committed_through = through.max(from);
             }
             Step::Release => {
                 self.released_through = self.committed_through;
                 let through = self.released_through;
                 self.tail.retain(|batch| batch.positions.last().is_some_and(|last| *last > through));
+                self.sealed.retain(|(sealed, _)| *sealed.positions().end() > through);
             }
             Step::Load => {
                 self.cached_lake = self.lake.iter().map(|(_, row)| *row).collect();
@@ -102,11 +132,16 @@ impl World {
             source: "s".into(),
             released_through: self.released_through,
             batches: self.tail.clone(),
+            sealed: self.sealed.iter().map(|(sealed, _)| sealed.clone()).collect(),
         };
         match join(self.cached_through, &tail) {
             None => assert!(self.cached_through < self.released_through, "refused without need"),
-            Some(rows) => {
-                let mut found: Vec<u64> = numbers(&rows);
+            Some(beyond) => {
+                let mut found: Vec<u64> = numbers(&beyond.rows);
+                for sealed in &beyond.sealed {
+                    let rows = self.sealed.iter().find(|(known, _)| Arc::ptr_eq(known, sealed)).unwrap();
+                    found.extend(rows.1.iter().map(|(_, row)| *row));
+                }
                 found.extend(&self.cached_lake);
                 found.sort_unstable();
                 let all: Vec<u64> = self.all.iter().copied().collect();
@@ -123,6 +158,7 @@ proptest! {
             prop_oneof![
                 (1u64..4).prop_map(Step::Accept),
                 Just(Step::AcceptLate),
+                any::<bool>().prop_map(|pressed| Step::Seal { pressed }),
                 any::<u8>().prop_map(Step::Commit),
                 Just(Step::Release),
                 Just(Step::Load),
@@ -142,8 +178,9 @@ proptest! {
 
 #[test]
 fn snapshot_behind_what_the_tail_released_is_refused() {
-    let tail = TailView { source: "s".into(), released_through: 7, batches: vec![batch(&[(8, 1)])] };
+    let tail =
+        TailView { source: "s".into(), released_through: 7, batches: vec![batch(&[(8, 1)])], sealed: vec![] };
     assert!(join(6, &tail).is_none());
-    assert_eq!(numbers(&join(7, &tail).unwrap()), [1]);
-    assert!(join(8, &tail).unwrap().is_empty());
+    assert_eq!(numbers(&join(7, &tail).unwrap().rows), [1]);
+    assert!(join(8, &tail).unwrap().rows.is_empty());
 }

@@ -14,9 +14,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures::stream;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use zeugma_lake::{
-    layout,
+    Sealed, find, layout,
     seam::{TailBatch, TailView},
 };
 
@@ -45,24 +45,62 @@ pub async fn tail(State(app): State<App>, Path(table): Path<String>) -> Result<R
 }
 
 fn body(view: TailView) -> Result<Body, Error> {
-    // Schemas only grow, so the batch with the most columns has those of all others.
-    let widest =
-        view.batches.iter().map(|batch| batch.rows.schema()).max_by_key(|columns| columns.fields().len());
-    let Some(columns) = widest else { return Ok(Body::empty()) };
+    // Schemas only grow, so those with the most columns have all others'.
+    let in_memory = view.batches.iter().map(|batch| batch.rows.schema_ref());
+    let all = in_memory.chain(view.sealed.iter().map(|sealed| sealed.columns()));
+    let Some(columns) = all.max_by_key(|columns| columns.fields().len()).cloned() else {
+        return Ok(Body::empty());
+    };
     let sent = with_position(&columns);
     let writer = StreamWriter::try_new(Vec::new(), &sent)?;
-    let state = (writer, view.batches.into_iter(), true);
-    let chunks = stream::try_unfold(state, move |(mut writer, mut batches, open)| {
-        let written = match (batches.next(), open) {
-            (Some(batch), _) => write(&mut writer, &batch, &columns, &sent).map(|()| true),
-            (None, true) => writer.finish().map_err(Error::from).map(|()| false),
-            (None, false) => return std::future::ready(Ok(None)),
-        };
-        let chunk = written
-            .map(|open| Some((Bytes::from(std::mem::take(writer.get_mut())), (writer, batches, open))));
-        std::future::ready(chunk)
+    let rows = rows(view, columns).boxed();
+    let chunks = stream::try_unfold((writer, rows, true), move |(mut writer, mut rows, open)| {
+        let sent = sent.clone();
+        async move {
+            let open = match rows.next().await {
+                Some(batch) => write(&mut writer, &batch?, &sent).map(|()| true)?,
+                None if open => writer.finish().map(|()| false)?,
+                None => return Ok::<_, Error>(None),
+            };
+            Ok(Some((Bytes::from(std::mem::take(writer.get_mut())), (writer, rows, open))))
+        }
     });
     Ok(Body::from_stream(chunks))
+}
+
+/// All rows of a tail in these columns, in memory first; sealed ones are read as they are sent.
+fn rows(view: TailView, columns: SchemaRef) -> impl Stream<Item = Result<TailBatch, Error>> + Send {
+    let in_memory = stream::iter(view.batches.into_iter().map(Ok));
+    let wanted = columns.clone();
+    let sealed = stream::iter(view.sealed).flat_map(move |sealed| read_sealed(sealed, wanted.clone()));
+    in_memory.chain(sealed).map(move |batch: Result<TailBatch, Error>| {
+        let TailBatch { rows, positions } = batch?;
+        Ok(TailBatch { rows: layout::conform(&rows, &columns)?, positions })
+    })
+}
+
+/// Sealed rows are committed all or none, so the last position of all of them stands for each.
+fn read_sealed(
+    sealed: Arc<Sealed>,
+    columns: SchemaRef,
+) -> impl Stream<Item = Result<TailBatch, Error>> + Send {
+    let files: Vec<_> = sealed.files().cloned().collect();
+    let batches = stream::iter(files).then(move |file| {
+        let (sealed, columns) = (sealed.clone(), columns.clone());
+        async move {
+            let last = *sealed.positions().end();
+            let rows = find::read(&sealed.store(), &file, &columns).await?;
+            let held = move |rows: &Result<RecordBatch, _>| {
+                let _held = (&sealed, rows);
+            };
+            Ok::<_, Error>(rows.inspect(held).map(move |rows| {
+                let rows = rows?;
+                let positions = vec![last; rows.num_rows()].into();
+                Ok(TailBatch { rows, positions })
+            }))
+        }
+    });
+    batches.try_flatten()
 }
 
 fn with_position(columns: &SchemaRef) -> SchemaRef {
@@ -71,13 +109,8 @@ fn with_position(columns: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn write(
-    writer: &mut StreamWriter<Vec<u8>>,
-    batch: &TailBatch,
-    columns: &SchemaRef,
-    sent: &SchemaRef,
-) -> Result<(), Error> {
-    let mut values = layout::conform(&batch.rows, columns)?.columns().to_vec();
+fn write(writer: &mut StreamWriter<Vec<u8>>, batch: &TailBatch, sent: &SchemaRef) -> Result<(), Error> {
+    let mut values = batch.rows.columns().to_vec();
     values.push(Arc::new(UInt64Array::from(batch.positions.to_vec())) as ArrayRef);
     Ok(writer.write(&RecordBatch::try_new(sent.clone(), values)?)?)
 }

@@ -1,0 +1,599 @@
+//! The world: everything that can happen between a device and the lake, one step after the other.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arrow::{
+    array::{AsArray, RecordBatch},
+    compute::cast,
+    datatypes::{DataType, Int64Type, TimestampMicrosecondType},
+};
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use tempfile::TempDir;
+use zeugma_ingest::{
+    Clock, Metrics,
+    accept::{Acceptor, Known, Lookup},
+    committer::Committer,
+    start::{Opened, Steps},
+    tail::{Reach, Tail},
+};
+use zeugma_journal::{Batch, Journal, Synced};
+use zeugma_lake::{
+    Error as LakeError, ErrorKind, Lake, Lease, Position, Shelf, Snapshot, Store, find,
+    lease::LEASE_MS,
+    seam::{self, Tail as _},
+};
+
+use super::{
+    devices::{Devices, Publish},
+    disk::{DiskFault, Image, SimDisk},
+    oracle::{Oracle, Rows},
+    store::{SimStore, StoreFault},
+};
+
+/// 2026-09-21T14:13:20Z.
+const BEGIN_US: i64 = 1_790_000_000_000_000;
+
+/// Segments turn every few blocks.
+const SEGMENT_BYTES: u64 = 4_000;
+
+/// The tables that devices report to.
+const TABLES: [&str; 2] = ["fleet", "parking"];
+
+const DEAD_LETTERS: &str = "dead_letters";
+
+/// How often a reader tries to bring snapshot and tail together.
+const MEETINGS_MAX: usize = 4;
+
+type Wrong = Result<(), String>;
+
+/// Everything there is.
+pub struct World {
+    random: fastrand::Rng,
+    clock_us: Arc<AtomicI64>,
+    store: Arc<SimStore>,
+    disk: Arc<SimDisk>,
+    data: TempDir,
+    devices: Devices,
+    /// Published and not acknowledged: devices will send it again.
+    submitted: Vec<Publish>,
+    oracle: Oracle,
+    backup: Option<(Image, String)>,
+    running: Option<Running>,
+    /// What questions have seen, and must see for ever.
+    seen: BTreeMap<&'static str, Rows>,
+    /// What happened, step by step.
+    pub trace: Vec<String>,
+}
+
+/// The process, as long as it lives.
+struct Running {
+    journal: Journal,
+    source: String,
+    lease: Lease,
+    acceptor: Acceptor,
+    tail: Tail,
+    /// Kept, as acceptance and committer look at what it sends.
+    _known: tokio::sync::watch::Sender<Known>,
+    committer: Committer,
+    forget: Arc<AtomicU64>,
+    lookup: Option<Lookup>,
+    /// Synced and not accepted yet.
+    blocks: VecDeque<Synced>,
+    /// A lake of the reader's own, with snapshots of its own age.
+    reader: Lake,
+}
+
+impl World {
+    /// A world at its beginning: nothing runs yet.
+    pub async fn new(seed: u64) -> World {
+        World {
+            random: fastrand::Rng::with_seed(seed),
+            clock_us: Arc::new(AtomicI64::new(BEGIN_US)),
+            store: Arc::default(),
+            disk: Arc::default(),
+            data: tempfile::tempdir().expect("a temporary folder"),
+            devices: Devices::new(BEGIN_US),
+            submitted: Vec::new(),
+            oracle: Oracle::default(),
+            backup: None,
+            running: None,
+            seen: BTreeMap::new(),
+            trace: Vec::new(),
+        }
+    }
+
+    /// Takes steps, then brings everything to an end and compares.
+    pub async fn run(&mut self, steps: usize) -> Wrong {
+        self.restart().await?;
+        for _ in 0..steps {
+            self.clock_us.fetch_add(self.random.i64(1..3_000_000), Ordering::SeqCst);
+            self.step().await?;
+            if self.running.is_none() {
+                self.restart().await?;
+            }
+        }
+        self.finish().await?;
+        // Once more from the journal: nothing may come twice.
+        self.end_process("ended");
+        self.restart().await?;
+        self.finish().await
+    }
+
+    fn note(&mut self, what: impl Into<String>) {
+        let line = format!("{:4} {}", self.trace.len(), what.into());
+        self.trace.push(line);
+    }
+
+    async fn step(&mut self) -> Wrong {
+        match self.random.u8(..100) {
+            0..26 => {
+                let publish = self.devices.next(&mut self.random, self.clock_us.load(Ordering::SeqCst));
+                self.submitted.push(publish);
+            }
+            26..40 => self.sync(),
+            40..54 => self.accept()?,
+            54..62 => self.look_up().await?,
+            62..66 => self.seal().await?,
+            66..74 => self.commit().await?,
+            74..84 => self.ask().await?,
+            84..88 => self.harm_disk(),
+            88..93 => self.harm_store(),
+            93..95 => self.end_process("killed"),
+            95..97 => {
+                let mut random = self.random.fork();
+                self.disk.cut_power(&mut random);
+                self.end_process("power cut");
+            }
+            97 => self.usurp().await?,
+            98 => self.back_up(),
+            _ => self.lose_disk().await?,
+        }
+        Ok(())
+    }
+
+    /// The process is gone, whatever it was doing.
+    fn end_process(&mut self, how: &str) {
+        self.running = None;
+        self.disk.calm();
+        self.store.calm();
+        self.note(how);
+    }
+
+    fn clock(&self) -> Clock {
+        let clock = self.clock_us.clone();
+        Arc::new(move || clock.load(Ordering::SeqCst))
+    }
+
+    async fn lake(&self) -> Result<Lake, LakeError> {
+        let url = "memory:///".parse().expect("a URL");
+        Lake::open_in(Store::with_root(self.store.clone(), url)?).await
+    }
+
+    async fn restart(&mut self) -> Wrong {
+        // Whoever held the lake may have held it for another source.
+        self.clock_us.fetch_add(LEASE_MS * 1_000, Ordering::SeqCst);
+        let running = self.start().await.map_err(|error| format!("the start failed: {error}"))?;
+        self.note(format!("started at {}", running.journal.next()));
+        self.oracle.reopened(running.journal.next())?;
+        self.running = Some(running);
+        Ok(())
+    }
+
+    async fn start(&self) -> Result<Running, zeugma_ingest::Error> {
+        let (journal, _) = Journal::open_on(self.disk.clone(), SEGMENT_BYTES)?;
+        let lake = self.lake().await?;
+        let metrics = Arc::new(Metrics::default());
+        let opened = Opened::open(journal, self.data.path(), &lake, None, &self.clock()).await?;
+        let Steps { acceptor, tail, known } = opened.steps(&metrics).await?;
+        let blocks = opened.replay().collect::<Result<_, _>>()?;
+        let Opened { journal, source, lease, .. } = opened;
+        let forget = Arc::new(AtomicU64::new(0));
+        let forgotten = forget.clone();
+        let committer = Committer {
+            tail: tail.clone(),
+            known: known.subscribe(),
+            shelf: Arc::new(Shelf::with_store(Arc::new(InMemory::new()), &lease)),
+            forget: Arc::new(move |through| {
+                forgotten.fetch_max(through, Ordering::SeqCst);
+            }),
+            lease: lease.clone(),
+            interval: Duration::from_secs(60),
+            metrics,
+            clock: self.clock(),
+        };
+        let reader = self.lake().await?;
+        Ok(Running {
+            journal,
+            source,
+            lease,
+            acceptor,
+            tail,
+            _known: known,
+            committer,
+            forget,
+            lookup: None,
+            blocks,
+            reader,
+        })
+    }
+
+    /// What was submitted is synced, then acknowledged; or it is not, and will be sent again.
+    fn sync(&mut self) {
+        let Some(running) = self.running.as_mut().filter(|_| !self.submitted.is_empty()) else { return };
+        let mut batch = Batch::default();
+        self.submitted.iter().for_each(|publish| publish.push_to(&mut batch));
+        let next = running.journal.next();
+        self.oracle.attempted(next, &self.submitted);
+        match running.journal.append(&batch) {
+            Ok(first) => {
+                let block = Synced { first, batch };
+                self.oracle.acknowledged(block.last());
+                self.submitted.clear();
+                let through = block.last();
+                running.blocks.push_back(block);
+                self.note(format!("acknowledged through {through}"));
+            }
+            Err(zeugma_journal::Error::Disk { .. }) => {
+                self.oracle.reopened(next).expect("nothing of it was acknowledged");
+                self.disk.set_full(false);
+                self.note("not written, nothing acknowledged");
+            }
+            // The block may be on disk or not; nobody was told.
+            Err(error) => self.end_process(&format!("ended: {error}")),
+        }
+    }
+
+    fn accept(&mut self) -> Wrong {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        let Some(block) = running.blocks.pop_front() else { return Ok(()) };
+        running.acceptor.accept(&block).map_err(|error| error.to_string())?;
+        let waiting = running.acceptor.waiting();
+        self.note(format!("accepted through {}, {waiting} late", block.last()));
+        Ok(())
+    }
+
+    /// A look-up begins, stands before the gate, or comes to its end.
+    async fn look_up(&mut self) -> Wrong {
+        let slow = self.random.bool();
+        let gate = self.store.gate();
+        let Some(running) = &mut self.running else { return Ok(()) };
+        let mut lookup = match running.lookup.take() {
+            Some(lookup) => lookup,
+            None if running.acceptor.waiting() > 0 => {
+                if slow {
+                    gate.close();
+                }
+                running.acceptor.look_up(Duration::ZERO)
+            }
+            None => return Ok(()),
+        };
+        if !slow {
+            gate.open();
+        }
+        let verdicts = tokio::select! {
+            biased;
+            verdicts = &mut lookup => Some(verdicts),
+            () = gate.arrived() => None,
+        };
+        let what = match verdicts {
+            None => {
+                running.lookup = Some(lookup);
+                "a look-up waits"
+            }
+            Some(verdicts) => {
+                gate.open();
+                match running.acceptor.take_verdicts(verdicts).map_err(|error| error.to_string())? {
+                    true => "late ones are decided",
+                    false => "late ones cannot be decided",
+                }
+            }
+        };
+        self.note(what);
+        Ok(())
+    }
+
+    async fn seal(&mut self) -> Wrong {
+        let Some(running) = &self.running else { return Ok(()) };
+        for table in TABLES {
+            running.committer.seal(table, Reach::Accepted).await.map_err(|error| error.to_string())?;
+        }
+        self.note("sealed under pressure");
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Wrong {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        let what = match running.committer.commit_now().await {
+            Ok(()) => "committed".to_owned(),
+            Err(error) if error.kind() == ErrorKind::Fenced => {
+                return Err(format!("fenced by nobody: {error}"));
+            }
+            Err(error) => format!("not committed: {:?}", error.kind()),
+        };
+        let through = running.forget.load(Ordering::SeqCst);
+        let truncated = running.journal.truncate(through);
+        let segments = running.journal.segments();
+        self.note(format!("{what}; {segments} segments after {through}"));
+        if let Err(error @ zeugma_journal::Error::Poisoned) = truncated {
+            self.end_process(&format!("ended: {error}"));
+        }
+        Ok(())
+    }
+
+    /// Somebody asks: each reading once, none that nobody sent, and all that was seen before.
+    async fn ask(&mut self) -> Wrong {
+        let fresh = self.random.bool();
+        let Some(running) = &self.running else { return Ok(()) };
+        if running.lookup.is_some() {
+            return Ok(());
+        }
+        let settled = running.blocks.is_empty() && running.acceptor.waiting() == 0;
+        for name in TABLES {
+            let rows = match visible(running, name, fresh).await {
+                Ok(rows) => rows?,
+                Err(_) => return Ok(self.note("the store does not answer")),
+            };
+            let expected = self.oracle.rows(name);
+            check_subset(name, &rows, &expected, "was never sent")?;
+            if let Some(seen) = self.seen.get(name) {
+                check_subset(name, seen, &rows, "was seen and is gone")?;
+            }
+            if settled && rows != expected {
+                return Err(format!("{name}: {} rows instead of {}", rows.len(), expected.len()));
+            }
+            self.seen.insert(name, rows);
+        }
+        let counts: Vec<usize> = TABLES.iter().map(|name| self.seen[name].len()).collect();
+        self.note(format!("asked: {counts:?}{}", if settled { ", all there is" } else { "" }));
+        Ok(())
+    }
+
+    fn harm_disk(&mut self) {
+        let fault = match self.random.u8(..4) {
+            0 => DiskFault::Sync,
+            1 => DiskFault::SyncNames,
+            2 => {
+                self.disk.set_full(true);
+                return self.note("the disk is full");
+            }
+            _ => DiskFault::ShortWrite(self.random.u8(..)),
+        };
+        self.disk.arm(fault);
+        self.note(format!("the disk will fail: {fault:?}"));
+    }
+
+    fn harm_store(&mut self) {
+        let fault = match self.random.u8(..6) {
+            0 => StoreFault::Refused,
+            1 => StoreFault::DataRefused,
+            2 | 3 => StoreFault::LostAnswer,
+            4 => {
+                self.store.set_away(true);
+                return self.note("the store is away");
+            }
+            _ => {
+                self.store.set_away(false);
+                return self.note("the store is back");
+            }
+        };
+        self.store.arm(fault);
+        self.note(format!("the store will fail: {fault:?}"));
+    }
+
+    /// Another ingest wants the lake: refused while our lease lasts; later it gets it, and we must not write.
+    async fn usurp(&mut self) -> Wrong {
+        let Some(running) = &self.running else { return Ok(()) };
+        self.store.calm();
+        let now_ms = self.clock_us.load(Ordering::SeqCst) / 1_000;
+        running.lease.renew(now_ms).await.map_err(|error| error.to_string())?;
+        let lake = self.lake().await.map_err(|error| error.to_string())?;
+        let data = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let open = async || {
+            let (journal, _) = Journal::open_on(Arc::new(SimDisk::default()), SEGMENT_BYTES)?;
+            Opened::open(journal, data.path(), &lake, None, &self.clock()).await
+        };
+        if open().await.is_ok() {
+            return Err("a second ingest got the lake while the first held it".into());
+        }
+        self.clock_us.fetch_add(2 * LEASE_MS * 1_000, Ordering::SeqCst);
+        let other = open().await.map_err(|error| format!("a lease that ran out was not given: {error}"))?;
+        let before = lake_rows(&lake).await?;
+        let refused = running.committer.commit_now().await;
+        if lake_rows(&lake).await? != before {
+            return Err("a fenced ingest has written".into());
+        }
+        other.lease.release().await.map_err(|error| error.to_string())?;
+        let fenced = refused.is_err_and(|error| error.kind() == ErrorKind::Fenced);
+        self.end_process(if fenced { "usurped and fenced" } else { "usurped with nothing to commit" });
+        Ok(())
+    }
+
+    fn back_up(&mut self) {
+        if let Ok(source) = fs::read_to_string(self.data.path().join("source")) {
+            self.backup = Some((self.disk.image(), source));
+            self.note("backed up");
+        }
+    }
+
+    /// The disk is lost: a new one, empty or with what the backup has.
+    async fn lose_disk(&mut self) -> Wrong {
+        self.end_process("the disk is lost");
+        let lake = self.lake().await.map_err(|error| error.to_string())?;
+        let source = fs::read_to_string(self.data.path().join("source")).unwrap_or_default();
+        let mut committed = BTreeMap::new();
+        for name in TABLES {
+            // Whoever asks by name only sees the source that holds the lake, and that is this one.
+            let snapshot = lake.table(name).load().await.map_err(|error| error.to_string())?;
+            committed.insert(name, snapshot.committed_through(&source));
+        }
+        self.data = tempfile::tempdir().map_err(|error| error.to_string())?;
+        self.disk = match self.backup.take().filter(|_| self.random.bool()) {
+            Some((image, of)) if of == source => {
+                fs::write(self.data.path().join("source"), of).map_err(|error| error.to_string())?;
+                Arc::new(SimDisk::restored(&image))
+            }
+            _ => Arc::default(),
+        };
+        let next = match Journal::open_on(self.disk.clone(), SEGMENT_BYTES) {
+            Ok((journal, _)) => journal.next(),
+            Err(error) => return Err(format!("a backup cannot be opened: {error}")),
+        };
+        self.oracle.disk_replaced(&committed, next);
+        self.seen = TABLES.iter().map(|name| (*name, self.oracle.settled(name))).collect();
+        self.note(format!("another disk, which goes on at {next}"));
+        Ok(())
+    }
+
+    /// All faults end; everything is sent, accepted, decided, committed, and compared.
+    async fn finish(&mut self) -> Wrong {
+        self.store.calm();
+        self.disk.calm();
+        self.sync();
+        if self.running.is_none() {
+            self.restart().await?;
+            self.sync();
+        }
+        let running = self.running.as_mut().expect("started above");
+        while let Some(block) = running.blocks.pop_front() {
+            running.acceptor.accept(&block).map_err(|error| error.to_string())?;
+        }
+        loop {
+            let lookup = match running.lookup.take() {
+                Some(lookup) => lookup,
+                None if running.acceptor.waiting() > 0 => running.acceptor.look_up(Duration::ZERO),
+                None => break,
+            };
+            let verdicts = lookup.await;
+            running.acceptor.take_verdicts(verdicts).map_err(|error| error.to_string())?;
+        }
+        running.committer.commit_now().await.map_err(|error| format!("the last commit failed: {error}"))?;
+        let last = running.journal.next() - 1;
+        if running.tail.safe_through() != last {
+            return Err(format!("after all, {} of {last} is in the lake", running.tail.safe_through()));
+        }
+        let source = running.source.clone();
+        let lake = self.lake().await.map_err(|error| error.to_string())?;
+        let rows = lake_rows(&lake).await?;
+        for name in TABLES {
+            if rows[name] != self.oracle.rows(name) {
+                let (found, wanted) = (rows[name].len(), self.oracle.rows(name).len());
+                return Err(format!("{name}: the lake has {found} rows, {wanted} were acknowledged"));
+            }
+        }
+        let letters = dead_letters(&lake, &source).await?;
+        if let Some(missing) = self.oracle.nonsense().iter().find(|position| !letters.contains(position)) {
+            return Err(format!("the dead letter of {missing} is missing"));
+        }
+        self.note(format!("at the end: {:?} rows", TABLES.map(|name| rows[name].len())));
+        Ok(())
+    }
+}
+
+fn check_subset(name: &str, part: &Rows, whole: &Rows, wrong: &str) -> Wrong {
+    match part.iter().find(|(identity, value)| whole.get(identity) != Some(value)) {
+        None => Ok(()),
+        Some((identity, value)) => {
+            Err(format!("{name}: {identity:?} = {value} {wrong}; there is {:?}", whole.get(identity)))
+        }
+    }
+}
+
+/// What a question sees: snapshot and tail at their seam. The outer error is the store's.
+async fn visible(running: &Running, name: &str, fresh: bool) -> Result<Result<Rows, String>, LakeError> {
+    let table = running.reader.table(name);
+    let mut snapshot = table.load().await?;
+    if !fresh {
+        // An older one, as a cache may hold.
+        snapshot = running.committer.known.borrow().tables[name].known().unwrap_or(snapshot);
+    }
+    for _ in 0..MEETINGS_MAX {
+        let view = running.tail.view(name).await?;
+        if let Some(beyond) = seam::join(snapshot.committed_through(&view.source), &view) {
+            let mut batches = beyond.rows;
+            batches.extend(snapshot_rows(&running.reader, &snapshot).await?);
+            for sealed in &beyond.sealed {
+                for file in sealed.files() {
+                    let rows = find::read(&sealed.store(), file, sealed.columns()).await?;
+                    batches.extend(rows.try_collect::<Vec<_>>().await?);
+                }
+            }
+            return Ok(rows_of(name, &batches));
+        }
+        snapshot = table.load().await?;
+    }
+    Ok(Err(format!("{name}: snapshot and tail do not meet")))
+}
+
+async fn snapshot_rows(lake: &Lake, snapshot: &Snapshot) -> Result<Vec<RecordBatch>, LakeError> {
+    let domains = zeugma_schemas::domain::Domains::builtin();
+    let columns = domains.get(snapshot.table()).map(|domain| domain.columns().clone());
+    let columns = columns.unwrap_or_else(zeugma_schemas::dead_letter::columns);
+    let mut batches = Vec::new();
+    for file in snapshot.files() {
+        let rows = find::read(&lake.store().root(), file, &columns).await?;
+        batches.extend(rows.try_collect::<Vec<_>>().await?);
+    }
+    Ok(batches)
+}
+
+/// Rows by their identity; one that is there twice is wrong.
+fn rows_of(name: &str, batches: &[RecordBatch]) -> Result<Rows, String> {
+    let mut rows = Rows::new();
+    for batch in batches {
+        let value = if name == "fleet" { "odometer_m" } else { "occupied_spaces" };
+        let values = cast(&batch[value], &DataType::Int64).map_err(|error| error.to_string())?;
+        let (devices, times) =
+            (batch["device"].as_string_view(), batch["time"].as_primitive::<TimestampMicrosecondType>());
+        for row in 0..batch.num_rows() {
+            let device =
+                devices.value(row).trim_start_matches('d').parse().map_err(|_| "a strange device")?;
+            let identity = (device, times.value(row));
+            if rows.insert(identity, values.as_primitive::<Int64Type>().value(row)).is_some() {
+                return Err(format!("{name}: {identity:?} is there twice"));
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// All rows of the lake alone.
+async fn lake_rows(lake: &Lake) -> Result<BTreeMap<&'static str, Rows>, String> {
+    let mut all = BTreeMap::new();
+    for name in TABLES {
+        let snapshot = lake.table(name).load().await.map_err(|error| error.to_string())?;
+        let batches = snapshot_rows(lake, &snapshot).await.map_err(|error| error.to_string())?;
+        all.insert(name, rows_of(name, &batches)?);
+    }
+    Ok(all)
+}
+
+/// Positions of a source that have a dead letter; none may have the same one twice.
+async fn dead_letters(lake: &Lake, source: &str) -> Result<Vec<Position>, String> {
+    let snapshot = lake.table(DEAD_LETTERS).load().await.map_err(|error| error.to_string())?;
+    let batches = snapshot_rows(lake, &snapshot).await.map_err(|error| error.to_string())?;
+    let mut found = Vec::new();
+    for batch in &batches {
+        let sources = batch["source"].as_string_view();
+        let positions = batch["position"].as_primitive::<Int64Type>();
+        let indexes = cast(&batch["index"], &DataType::Int64).map_err(|error| error.to_string())?;
+        for row in (0..batch.num_rows()).filter(|row| sources.value(*row) == source) {
+            found.push((positions.value(row) as Position, indexes.as_primitive::<Int64Type>().value(row)));
+        }
+    }
+    let all = found.len();
+    found.sort_unstable();
+    found.dedup();
+    if found.len() < all {
+        return Err("a dead letter is there twice".into());
+    }
+    Ok(found.into_iter().map(|(position, _)| position).collect())
+}
