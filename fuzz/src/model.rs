@@ -13,9 +13,6 @@ const BLOCK_HEAD: usize = 8;
 /// Bytes of a block that its checksum covers before the first record.
 const BLOCK_INNER_HEAD: usize = 12;
 
-/// Positions beyond it are nonsense: no journal writes for so long.
-const POSITION_MAX: Position = 1 << 62;
-
 /// A record as it can be compared.
 pub type Kept = (Position, Vec<u8>);
 
@@ -48,40 +45,42 @@ pub fn open(files: &[(Position, Vec<u8>)]) -> Opened {
     let mut all = Vec::new();
     let mut next = files.last().map_or(1, |(named, _)| *named);
     let mut torn_bytes = 0;
-    for (file, (_, bytes)) in files.iter().enumerate() {
-        let newest = file + 1 == files.len();
-        match read(bytes) {
+    for (file, (named, bytes)) in files.iter().enumerate() {
+        let following = files.get(file + 1).map(|(named, _)| *named);
+        match read(*named, bytes) {
             Segment::Newer => return Opened::Newer,
             Segment::Damaged(at) => return Opened::Damaged { file, at },
-            Segment::Begun if newest => {}
+            Segment::Begun if following.is_none() => {}
             Segment::Begun => return Opened::Damaged { file, at: 0 },
-            Segment::Whole { good_bytes, .. } if !newest && good_bytes < bytes.len() as u64 => {
+            Segment::Whole { next: after, good_bytes, .. }
+                if following.is_some_and(|first| first != after) =>
+            {
                 return Opened::Damaged { file, at: good_bytes };
             }
             Segment::Whole { records, next: after, good_bytes } => {
                 all.extend(records);
                 next = after;
-                torn_bytes = bytes.len() as u64 - good_bytes;
+                let newest = following.is_none();
+                torn_bytes = if newest { bytes.len() as u64 - good_bytes } else { 0 };
             }
         }
     }
     Opened::Well { records: all, next, torn_bytes }
 }
 
-fn read(bytes: &[u8]) -> Segment {
+fn read(named: Position, bytes: &[u8]) -> Segment {
     if bytes.len() < SEGMENT_HEAD {
         return Segment::Begun;
     }
     let whole = bytes.starts_with(b"ZEUGMAJ\n") && number(bytes, 20, 4) == u64::from(crc32c(&bytes[..20]));
-    let first = number(bytes, 12, 8);
     match whole {
         false if bytes.len() == SEGMENT_HEAD => return Segment::Begun,
         false => return Segment::Damaged(0),
         true if number(bytes, 8, 4) > 1 => return Segment::Newer,
-        true if !(1..=POSITION_MAX).contains(&first) => return Segment::Damaged(0),
+        true if number(bytes, 12, 8) != named => return Segment::Damaged(0),
         true => {}
     }
-    let (mut at, mut next, mut records) = (SEGMENT_HEAD, first, Vec::new());
+    let (mut at, mut next, mut records) = (SEGMENT_HEAD, named, Vec::new());
     while let Some(block) = block(bytes, at) {
         if block.first != next || block.count == 0 {
             return Segment::Damaged(at as u64);

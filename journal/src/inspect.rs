@@ -53,20 +53,20 @@ pub struct Fault {
 /// # Errors
 /// [`Error::Disk`] where the folder or a file cannot be read. Damage is no error here: it is in the answer.
 pub fn inspect(folder: &Path, mut each: impl FnMut(&Synced) -> bool) -> Result<Vec<Segment>, Error> {
-    let listed = list(folder)?;
-    let mut found: Vec<Segment> = Vec::with_capacity(listed.len());
-    for (index, (named, path)) in listed.iter().enumerate() {
-        let bytes = match std::fs::read(path) {
+    let firsts = segment::firsts(names(folder).map_err(Error::disk("list", folder))?);
+    let mut found: Vec<Segment> = Vec::with_capacity(firsts.len());
+    for (index, &first) in firsts.iter().enumerate() {
+        let path = folder.join(segment::name(first));
+        let bytes = match std::fs::read(&path) {
             // The running program has let it go.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            read => read.map_err(Error::disk("read", path))?,
+            read => read.map_err(Error::disk("read", &path))?,
         };
-        let mut reading = Reading::begin(path, *named, &bytes);
-        if let Some(before) = found.last() {
-            reading.follow(before.next);
+        let mut reading = Reading::begin(path, first, &bytes);
+        let go_on = reading.blocks(&bytes, &mut each);
+        if go_on && let Some(following) = firsts.get(index + 1) {
+            reading.end_before(*following);
         }
-        let following = listed.get(index + 1).map(|(first, _)| *first);
-        let go_on = reading.blocks(&bytes, following, &mut each);
         found.push(reading.segment);
         if !go_on {
             break;
@@ -75,15 +75,9 @@ pub fn inspect(folder: &Path, mut each: impl FnMut(&Synced) -> bool) -> Result<V
     Ok(found)
 }
 
-fn list(folder: &Path) -> Result<Vec<(Position, PathBuf)>, Error> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::disk("list", folder))? {
-        let entry = entry.map_err(Error::disk("list", folder))?;
-        let first = entry.file_name().to_str().and_then(segment::position);
-        found.extend(first.map(|first| (first, entry.path())));
-    }
-    found.sort();
-    Ok(found)
+fn names(folder: &Path) -> std::io::Result<Vec<String>> {
+    let names = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+    Ok(names.collect::<std::io::Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 /// A segment while it is read.
@@ -93,88 +87,59 @@ struct Reading {
 }
 
 impl Reading {
-    /// Reads the header. Where it is not whole, the file's name says which position it began with.
-    fn begin(path: &Path, named: Position, bytes: &[u8]) -> Reading {
-        let segment = Segment {
-            path: path.to_owned(),
-            bytes: bytes.len() as u64,
-            format: None,
-            first: named,
-            next: named,
-            records: 0,
-            faults: Vec::new(),
-        };
+    /// Reads the header.
+    fn begin(path: PathBuf, first: Position, bytes: &[u8]) -> Reading {
+        let header = segment::read_head(&path, first, bytes);
+        let (bytes_found, faults) = (bytes.len() as u64, Vec::new());
+        let segment =
+            Segment { path, bytes: bytes_found, format: None, first, next: first, records: 0, faults };
         let mut reading = Reading { segment, at: segment::HEAD.min(bytes.len()) };
-        match segment::read_head(path, bytes) {
-            Ok(Some(first)) => {
+        match header {
+            Ok(true) => {
                 let format = bytes[8..12].first_chunk().map(|format| u32::from_le_bytes(*format));
                 reading.segment.format = format;
-                (reading.segment.first, reading.segment.next) = (first, first);
-                if first != named {
-                    reading.fault(0, 0, "its name says another position than its header");
-                }
             }
-            Ok(None) => {}
+            Ok(false) => reading.fault(0, bytes.len(), "its header is not whole").damage = false,
             Err(Error::Format { found, .. }) => {
                 reading.segment.format = Some(found);
                 reading.at = bytes.len();
                 let rest = bytes.len() - segment::HEAD;
-                reading.fault(segment::HEAD, rest, "its format is newer than this program");
+                reading.fault(segment::HEAD, rest, "its format is newer than this program").damage = true;
             }
-            Err(_) => {
-                reading.fault(0, segment::HEAD, "its header is not whole");
-            }
+            // Its name says as well which position it began with.
+            Err(Error::Damaged { problem, .. }) => reading.fault(0, segment::HEAD, problem).damage = true,
+            Err(_) => {}
         }
         reading
     }
 
-    /// Compares with the end of the segment before.
-    fn follow(&mut self, next: Position) {
-        let first = self.segment.first;
-        if first != next {
-            self.fault(0, 0, "its positions do not follow those of the file before").records_lost =
-                first.saturating_sub(next);
-        }
-    }
-
-    /// Reads the blocks; whether to go on with the next file, which begins with `following`.
-    fn blocks(
-        &mut self,
-        bytes: &[u8],
-        following: Option<Position>,
-        each: &mut impl FnMut(&Synced) -> bool,
-    ) -> bool {
-        if self.segment.format.is_none() && self.at == bytes.len() {
-            self.fault(0, bytes.len(), "its header is not whole").damage = following.is_some();
-        }
+    /// Reads the blocks; whether to go on with the next file.
+    fn blocks(&mut self, bytes: &[u8], each: &mut impl FnMut(&Synced) -> bool) -> bool {
         while let Some(rest) = bytes.get(self.at..).filter(|rest| !rest.is_empty()) {
-            let problem = match block::parse(rest) {
-                Parsed::Block(synced, len)
-                    if synced.first == self.segment.next && !synced.batch.is_empty() =>
-                {
-                    self.segment.records += synced.batch.len() as u64;
-                    self.segment.next = synced.last() + 1;
+            match block::parse(rest) {
+                Parsed::Block(block, len) if block.first == self.segment.next && !block.batch.is_empty() => {
+                    self.segment.records += block.batch.len() as u64;
+                    self.segment.next = block.last() + 1;
                     self.at += len;
-                    if !each(&synced) {
+                    if !each(&block) {
                         return false;
                     }
-                    continue;
                 }
-                Parsed::Bad(problem) => problem,
-                Parsed::Block(..) | Parsed::End => "a block has another position",
-            };
-            self.pass_over(bytes, problem, following);
+                Parsed::Bad(problem) => self.pass_over(bytes, problem),
+                Parsed::Block(..) | Parsed::End => {
+                    self.pass_over(bytes, POSITION);
+                }
+            }
         }
         true
     }
 
-    /// Passes over what is no block, to the next block there is.
-    fn pass_over(&mut self, bytes: &[u8], problem: &'static str, following: Option<Position>) {
+    /// Passes over what is no block, to the next block there is. Without one this is an end that was
+    /// never synced, as far as the file itself tells.
+    fn pass_over(&mut self, bytes: &[u8], problem: &'static str) {
         let (at, next) = (self.at, self.segment.next);
         let Some(skipped) = segment::later_block(&bytes[at + 1..], next) else {
-            // Where the next file goes on without a gap, this was never synced.
-            let damage = following.is_some_and(|following| following != next);
-            self.fault(at, bytes.len() - at, problem).damage = damage;
+            self.fault(at, bytes.len() - at, problem).damage = problem == POSITION;
             self.at = bytes.len();
             return;
         };
@@ -182,13 +147,30 @@ impl Reading {
         if let Parsed::Block(synced, _) = block::parse(&bytes[self.at..]) {
             self.segment.next = synced.first;
         }
-        self.fault(at, 1 + skipped, problem).records_lost = self.segment.next - next;
+        let records_lost = self.segment.next - next;
+        let fault = self.fault(at, 1 + skipped, problem);
+        (fault.damage, fault.records_lost) = (true, records_lost);
     }
 
-    /// Notes a fault; it counts as damage unless told otherwise.
+    /// Holds its end against the segment that follows: where that goes on elsewhere, records are missing.
+    fn end_before(&mut self, following: Position) {
+        if following == self.segment.next {
+            return;
+        }
+        let (len, lost) = (self.segment.bytes, following.saturating_sub(self.segment.next));
+        if self.segment.faults.last().is_none_or(|fault| fault.damage) {
+            self.fault(len as usize, 0, "records are missing after it");
+        }
+        let fault = self.segment.faults.last_mut().expect("one was pushed if there was none");
+        (fault.damage, fault.records_lost) = (true, lost);
+    }
+
     fn fault(&mut self, at: usize, bytes: usize, problem: &'static str) -> &mut Fault {
         let (at, bytes) = (at as u64, bytes as u64);
-        self.segment.faults.push(Fault { at, bytes, problem, damage: true, records_lost: 0 });
+        self.segment.faults.push(Fault { at, bytes, problem, damage: false, records_lost: 0 });
         self.segment.faults.last_mut().expect("one was just pushed")
     }
 }
+
+/// A whole block that does not follow the one before it.
+const POSITION: &str = "a block has another position";

@@ -17,8 +17,6 @@ pub(crate) const FORMAT: u32 = 2;
 /// Bytes before the first block.
 pub(crate) const HEAD: usize = 8 + 4 + 8 + 4;
 const EXTENSION: &str = "journal";
-/// Positions beyond it are nonsense, at any rate for any time; below it nothing that is added overflows.
-const POSITION_MAX: Position = 1 << 62;
 
 /// What a segment holds.
 pub(crate) struct Contents {
@@ -49,17 +47,18 @@ pub(crate) fn name(first: Position) -> String {
     format!("{first:020}.{EXTENSION}")
 }
 
-/// The position that a segment of this name begins with; `None` where it names no segment.
-pub(crate) fn position(name: &str) -> Option<Position> {
-    name.strip_suffix(EXTENSION)?.strip_suffix('.')?.parse().ok()
-}
-
 /// The first positions of the segments there are, in order.
 pub(crate) fn list(disk: &dyn Disk) -> Result<Vec<Position>, Error> {
     let names = disk.list().map_err(Error::disk("list", disk.place("")))?;
-    let mut found: Vec<Position> = names.iter().filter_map(|name| position(name)).collect();
+    Ok(firsts(names))
+}
+
+/// The first positions of those names that are segments', in order.
+pub(crate) fn firsts(names: impl IntoIterator<Item = String>) -> Vec<Position> {
+    let first = |name: String| name.strip_suffix(EXTENSION)?.strip_suffix('.')?.parse().ok();
+    let mut found: Vec<Position> = names.into_iter().filter_map(first).collect();
     found.sort_unstable();
-    Ok(found)
+    found
 }
 
 /// Makes an empty segment, durable with its name.
@@ -85,7 +84,9 @@ pub(crate) fn read(disk: &dyn Disk, first: Position) -> Result<Option<Contents>,
     let name = name(first);
     let path = &disk.place(&name);
     let bytes = disk.read(&name).map_err(Error::disk("read", path))?;
-    let Some(first) = read_head(path, &bytes)? else { return Ok(None) };
+    if !read_head(path, first, &bytes)? {
+        return Ok(None);
+    }
     let mut contents = Contents { first, blocks: Vec::new(), good_bytes: HEAD as u64, torn: None };
     let mut next = first;
     let mut rest = &bytes[HEAD..];
@@ -110,28 +111,20 @@ pub(crate) fn read(disk: &dyn Disk, first: Position) -> Result<Option<Contents>,
     }
 }
 
-/// The position in a segment's header; `None` where there is no whole one, and nothing behind it.
-pub(crate) fn read_head(path: &Path, bytes: &[u8]) -> Result<Option<Position>, Error> {
-    let Some(head) = bytes.get(..HEAD) else { return Ok(None) };
+/// Whether a segment has its header, which must say the position that its name says. It may lack it where
+/// nothing stands behind it.
+pub(crate) fn read_head(path: &Path, first: Position, bytes: &[u8]) -> Result<bool, Error> {
+    let damaged = |problem| Err(Error::Damaged { path: path.to_owned(), at: 0, problem });
+    let Some(head) = bytes.get(..HEAD) else { return Ok(false) };
     let whole = &head[..8] == MAGIC && crc32c::crc32c(&head[..20]).to_le_bytes() == head[20..];
     if !whole {
-        let problem = "its header is not whole";
-        return if bytes.len() == HEAD {
-            Ok(None)
-        } else {
-            Err(Error::Damaged { path: path.to_owned(), at: 0, problem })
-        };
+        return if bytes.len() == HEAD { Ok(false) } else { damaged("its header is not whole") };
     }
     let found = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
     if found > FORMAT {
         return Err(Error::Format { path: path.to_owned(), found, known: FORMAT });
     }
-    let first = head[12..].first_chunk().map(|first| Position::from_le_bytes(*first));
-    if first.is_some_and(|first| (1..=POSITION_MAX).contains(&first)) {
-        return Ok(first);
-    }
-    let problem = "its header says an impossible position";
-    Err(Error::Damaged { path: path.to_owned(), at: 0, problem })
+    if head[12..20] == first.to_le_bytes() { Ok(true) } else { damaged("its header and its name differ") }
 }
 
 /// Where in `bytes` a block of a later position begins, if one does: then what stands before it was synced.

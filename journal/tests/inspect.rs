@@ -55,7 +55,7 @@ fn whole_journal_has_segments_without_faults() {
     let (found, segments) = positions(folder.path());
     assert_eq!(found, [1, 2, 3, 4, 5, 6]);
     let shapes: Vec<_> = segments.iter().map(|it| (it.first, it.next, it.records, it.format)).collect();
-    assert_eq!(shapes, [(1, 3, 2, Some(1)), (3, 4, 1, Some(1)), (4, 7, 3, Some(1))]);
+    assert_eq!(shapes, [(1, 3, 2, Some(2)), (3, 4, 1, Some(2)), (4, 7, 3, Some(2))]);
     assert!(segments.iter().all(|segment| segment.faults.is_empty()));
     assert_eq!(segments[2].bytes, (HEAD + 3 * BLOCK) as u64);
 }
@@ -77,18 +77,25 @@ fn damage_is_passed_over_to_the_next_block() {
 }
 
 #[test]
-fn torn_end_is_no_damage_but_in_the_newest_segment_only() {
+fn torn_end_is_damage_where_the_next_segment_goes_on_elsewhere() {
     let folder = folder(&[2, 2]);
     for first in [1, 3] {
         change(&file(folder.path(), first), |bytes| bytes.truncate(HEAD + BLOCK + 5));
     }
     let (found, segments) = positions(folder.path());
     assert_eq!(found, [1, 3]);
-    let [older, newer] = &segments[..] else { panic!("{segments:?}") };
-    assert_eq!(older.faults.iter().map(|fault| (fault.damage, fault.bytes)).collect::<Vec<_>>(), [(true, 5)]);
-    let gap = Fault { at: 0, bytes: 0, problem: newer.faults[0].problem, damage: true, records_lost: 1 };
-    assert_eq!(newer.faults[0], gap);
-    assert_eq!((newer.faults[1].damage, newer.faults[1].at), (false, (HEAD + BLOCK) as u64));
+    let ends: Vec<_> = segments.iter().map(|segment| segment.faults.clone()).collect();
+    let end = |damage, records_lost| {
+        let problem = "a block is cut off";
+        vec![Fault { at: (HEAD + BLOCK) as u64, bytes: 5, problem, damage, records_lost }]
+    };
+    assert_eq!(ends, [end(true, 1), end(false, 0)]);
+    // What a full disk left in part was cut off without a sync, and a new segment begun.
+    let folder = self::folder(&[1, 1]);
+    change(&file(folder.path(), 1), |bytes| bytes.extend(b"part"));
+    let (found, segments) = positions(folder.path());
+    assert_eq!((found, segments[0].faults[0].damage), (vec![1, 2], false));
+    assert!(Journal::open(folder.path()).is_ok());
 }
 
 #[test]
@@ -97,7 +104,14 @@ fn missing_segment_is_told_with_the_records_it_had() {
     fs::remove_file(file(folder.path(), 2)).unwrap();
     let (found, segments) = positions(folder.path());
     assert_eq!(found, [1, 7]);
-    assert_eq!((segments[1].faults[0].damage, segments[1].faults[0].records_lost), (true, 5));
+    let fault = Fault {
+        at: (HEAD + BLOCK) as u64,
+        bytes: 0,
+        problem: "records are missing after it",
+        damage: true,
+        records_lost: 5,
+    };
+    assert_eq!((&segments[0].faults, &segments[1].faults), (&vec![fault], &vec![]));
 }
 
 #[test]
