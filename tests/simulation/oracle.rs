@@ -1,6 +1,9 @@
 //! What must be found: the journal's records, in order, judged by the rule of identity.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use zeugma_lake::Position;
 
@@ -49,13 +52,13 @@ impl Oracle {
     }
 
     /// The disk is another one: what was not committed is gone with it, and nobody can be blamed. A restored
-    /// one still has the records before `next`, which will be offered again.
-    pub fn disk_replaced(&mut self, committed: &BTreeMap<&'static str, Position>, next: Position) {
+    /// one still has some records, which will be offered again.
+    pub fn disk_replaced(&mut self, committed: &BTreeMap<&'static str, Position>, held: Range<Position>) {
         for (name, through) in committed {
             let rows = self.rows_through(name, *through);
             self.settled.insert(name, rows);
         }
-        self.records.split_off(&next);
+        self.records.retain(|position, _| held.contains(position));
         self.acknowledged_through = 0;
     }
 

@@ -449,13 +449,13 @@ impl World {
             }
             _ => Arc::default(),
         };
-        let next = match Journal::open_on(self.disk.clone(), SEGMENT_BYTES) {
-            Ok((journal, _)) => journal.next(),
+        let held = match Journal::open_on(self.disk.clone(), SEGMENT_BYTES) {
+            Ok((journal, _)) => journal.first()..journal.next(),
             Err(error) => return Err(format!("a backup cannot be opened: {error}")),
         };
-        self.oracle.disk_replaced(&committed, next);
+        self.oracle.disk_replaced(&committed, held.clone());
         self.seen = TABLES.iter().map(|name| (*name, self.oracle.settled(name))).collect();
-        self.note(format!("another disk, which goes on at {next}"));
+        self.note(format!("another disk, which goes on at {}", held.end));
         Ok(())
     }
 
