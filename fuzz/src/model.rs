@@ -76,7 +76,7 @@ fn read(named: Position, bytes: &[u8]) -> Segment {
     match whole {
         false if bytes.len() == SEGMENT_HEAD => return Segment::Begun,
         false => return Segment::Damaged(0),
-        true if number(bytes, 8, 4) > 1 => return Segment::Newer,
+        true if number(bytes, 8, 4) > 2 => return Segment::Newer,
         true if number(bytes, 12, 8) != named => return Segment::Damaged(0),
         true => {}
     }

@@ -99,10 +99,10 @@ async fn unknown_domain_is_replayed_exactly_once_when_its_schema_has_come() {
     std::fs::write(schemas.path().join("tides.avsc"), schema("")).unwrap();
     let said = replay_until_accepted(&city, ours).await;
     assert_eq!(said, "replayed 3 of 3 letters: 4 readings accepted, 0 repeated, 1 refused again (content 1)");
-    let question = "SELECT level_m, received_at IN (SELECT received_at FROM dead_letters WHERE reason = \
-                    'unknown_domain') FROM tides ORDER BY level_m";
+    let question = "SELECT level_m FROM tides WHERE received_at IN (SELECT received_at FROM dead_letters \
+                    WHERE reason = 'unknown_domain') ORDER BY level_m";
     let rows = city.sql(question).await;
-    assert_eq!(rows, [1.5, 2.0, 3.0, 4.0].map(|level| vec![json!(level), json!(true)]));
+    assert_eq!(rows, [1.5, 2.0, 3.0, 4.0].map(|level| vec![json!(level)]));
     // Readings without a time have the one that they would have had.
     let untimed = "SELECT count(*) FROM tides a JOIN tides b ON a.level_m = 2 AND b.level_m = 3 \
                    AND a.time = a.received_at AND b.time = a.time + INTERVAL '1 microsecond'";

@@ -55,7 +55,9 @@ pub struct Image(State);
 impl SimDisk {
     /// A disk that holds what a backup kept.
     pub fn restored(image: &Image) -> SimDisk {
-        SimDisk { state: Mutex::new(image.0.clone()) }
+        let disk = SimDisk { state: Mutex::new(image.0.clone()) };
+        disk.calm();
+        disk
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
