@@ -170,6 +170,18 @@ async fn array_of_ten_readings_without_time_is_ten_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn readings_without_time_that_come_together_are_a_row_each() {
+    let city = City::start().await;
+    let one = json!({"latitude": 1, "longitude": 2});
+    let payloads = (0..500).map(|index| match index % 5 {
+        0 => json!([one, one, one]).to_string().into_bytes(),
+        _ => one.to_string().into_bytes(),
+    });
+    city.device().await.publish_all(BUS, payloads.collect()).await.unwrap();
+    city.until("SELECT count(*) FROM fleet", 700).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn elements_of_an_array_stand_alone() {
     let city = City::start().await;
     let payload =

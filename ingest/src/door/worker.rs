@@ -11,7 +11,7 @@ use std::{
 
 use ntex::{rt::spawn, time::sleep};
 use tokio::sync::{mpsc, oneshot};
-use zeugma_journal::{Batch, Group, Record};
+use zeugma_journal::{Batch, Group, Payload as Kept, Record};
 
 use super::{
     DRAIN, Parts,
@@ -34,6 +34,10 @@ const PAYLOADS_READ: usize = 100;
 /// How often limits, a full journal, or a door that closes, are looked at again.
 pub(super) const LOOK: Duration = Duration::from_millis(5);
 
+/// How far moments of arrival may run ahead of the clock to stay apart: a million a second never do, unless
+/// they are arrays.
+const ARRIVAL_AHEAD_MAX_US: i64 = 1_000_000;
+
 /// How long closed connections may take to write what they still have.
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -50,6 +54,8 @@ pub(super) struct Worker {
     /// How long a payload that comes in pieces may take, seconds.
     pub payload_seconds: u16,
     turn: RefCell<Option<Turn>>,
+    /// The earliest moment that the next payload may have come at.
+    arrival_us: Cell<i64>,
     /// Whether the journal takes more, as last seen.
     has_room: Cell<bool>,
     closing: Cell<bool>,
@@ -96,6 +102,7 @@ impl Worker {
             in_flight_max: parts.config.in_flight_max.into(),
             payload_seconds: parts.config.limits.payload_seconds,
             turn: RefCell::default(),
+            arrival_us: Cell::default(),
             has_room: Cell::new(true),
             closing: Cell::default(),
             held: Cell::default(),
@@ -148,7 +155,17 @@ impl Worker {
         self.held_bytes.set(self.held_bytes.get() - bytes);
     }
 
-    /// Adds a record to the turn; the time is the turn's.
+    /// When a payload came: no two have one moment, since readings without a time of their own take it from
+    /// here, those of an array one microsecond apart.
+    fn arrival(&self, turn_us: i64, payload: &[u8]) -> i64 {
+        let arrival_us = self.arrival_us.get().clamp(turn_us, turn_us + ARRIVAL_AHEAD_MAX_US);
+        // An element of an array and its comma take three bytes at least.
+        let readings_max = if payload.first() == Some(&b'[') { 1 + payload.len() as i64 / 3 } else { 1 };
+        self.arrival_us.set(arrival_us + readings_max);
+        arrival_us
+    }
+
+    /// Adds a record to the turn, with the moment it came at.
     pub fn push(self: &Rc<Worker>, mut record: Record<'_>) -> Rc<Outcome> {
         let mut open = self.turn.borrow_mut();
         let turn = open.get_or_insert_with(|| {
@@ -159,7 +176,9 @@ impl Worker {
             });
             Turn::new((self.clock)())
         });
-        record.received_at_us = turn.received_at_us;
+        let (Kept::Whole(payload) | Kept::Cut { kept: payload, .. } | Kept::Again { bytes: payload, .. }) =
+            record.payload;
+        record.received_at_us = self.arrival(turn.received_at_us, payload);
         turn.batch.push(&record);
         let outcome = turn.outcome.clone();
         let full = turn.batch.bytes() >= TURN_BYTES_MAX;

@@ -21,6 +21,9 @@ fn numbers(batches: &[RecordBatch]) -> Vec<u64> {
     batches.iter().flat_map(|batch| batch.column(0).as_primitive::<UInt64Type>().values().to_vec()).collect()
 }
 
+/// A row's position and its number.
+type Row = (Position, u64);
+
 /// A writer and a reader whose steps may come in any order: what the reader joins must be whole.
 #[derive(Debug, Clone)]
 enum Step {
@@ -45,7 +48,7 @@ struct World {
     next: Position,
     rows: u64,
     tail: Vec<TailBatch>,
-    sealed: Vec<(Arc<Sealed>, Vec<(Position, u64)>)>,
+    sealed: Vec<(Arc<Sealed>, Vec<Row>)>,
     released_through: Position,
     lake: Vec<(Position, u64)>,
     committed_through: Position,

@@ -49,10 +49,10 @@ async fn whole(body: Body) -> Result<Vec<u8>, Error> {
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|_| invalid("the request's body did not arrive"))?;
         read_bytes += piece.len();
-        match read_bytes {
-            ..=BODY_BYTES_MAX => kept.extend_from_slice(&piece),
-            ..=DISCARDED_BYTES_MAX => kept = Vec::new(),
-            _ => break,
+        if read_bytes <= BODY_BYTES_MAX {
+            kept.extend_from_slice(&piece);
+        } else if read_bytes > DISCARDED_BYTES_MAX {
+            break;
         }
     }
     if read_bytes > BODY_BYTES_MAX {
