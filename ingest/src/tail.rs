@@ -248,13 +248,8 @@ impl Tail {
         let unsealed = tail.batches.iter().filter_map(|batch| batch.positions.first());
         through = through.min(unsealed.min().map_or(Position::MAX, |first| first - 1));
         // A commit takes sealed rows whole or not at all.
-        while let Some(cut) = tail
-            .sealed
-            .iter()
-            .map(|sealed| sealed.positions())
-            .find(|positions| *positions.start() <= through && through < *positions.end())
-        {
-            through = cut.start() - 1;
+        while let Some(cut) = tail.sealed.iter().find(|sealed| sealed.is_parted_by(through)) {
+            through = cut.positions().start() - 1;
         }
         let rows = tail.sealed.iter().filter(|sealed| *sealed.positions().end() <= through);
         let rows: Vec<_> = rows.cloned().collect();

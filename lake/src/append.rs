@@ -112,12 +112,12 @@ fn check_fence(snapshot: &Snapshot, lease: &Lease) -> Result<(), Error> {
 /// # Errors
 /// Where only a part of one does: no commit ever ends within sealed rows.
 fn beyond(held: Position, rows: &[Arc<Sealed>]) -> Result<impl Iterator<Item = &Arc<Sealed>>, Error> {
-    match rows.iter().find(|sealed| *sealed.positions().start() <= held && held < *sealed.positions().end()) {
+    match rows.iter().find(|sealed| sealed.is_parted_by(held)) {
         Some(cut) => {
             let positions = cut.positions();
             Err(Error::Internal(format!("a commit ended at {held}, within the rows of {positions:?}")))
         }
-        None => Ok(rows.iter().filter(move |sealed| *sealed.positions().start() > held)),
+        None => Ok(rows.iter().filter(move |sealed| sealed.lies_beyond(held))),
     }
 }
 

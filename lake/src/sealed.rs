@@ -119,6 +119,16 @@ impl Sealed {
         &self.positions
     }
 
+    /// Whether this position parts its rows: some came by it or before, others after. No commit ends there.
+    pub fn is_parted_by(&self, position: Position) -> bool {
+        *self.positions.start() <= position && position < *self.positions.end()
+    }
+
+    /// Whether all of its rows came after a position.
+    pub fn lies_beyond(&self, position: Position) -> bool {
+        *self.positions.start() > position
+    }
+
     /// How many rows it has.
     pub fn rows(&self) -> usize {
         self.rows

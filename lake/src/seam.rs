@@ -78,15 +78,13 @@ impl TailBatch {
 ///
 /// Answers what the snapshot does not hold; `None` where the two do not meet.
 pub fn join(committed_through: Position, tail: &TailView) -> Option<Beyond> {
-    // No commit ends within sealed rows; a snapshot that seems to is of another history.
-    let within = |sealed: &Arc<Sealed>| {
-        *sealed.positions().start() <= committed_through && committed_through < *sealed.positions().end()
-    };
-    if committed_through < tail.released_through || tail.sealed.iter().any(within) {
+    // No commit parts sealed rows; a snapshot that seems to is of another history.
+    let parted = tail.sealed.iter().any(|sealed| sealed.is_parted_by(committed_through));
+    if committed_through < tail.released_through || parted {
         return None;
     }
     let rows = tail.batches.iter().map(|batch| batch.beyond(committed_through));
-    let sealed = tail.sealed.iter().filter(|sealed| *sealed.positions().start() > committed_through);
+    let sealed = tail.sealed.iter().filter(|sealed| sealed.lies_beyond(committed_through));
     Some(Beyond {
         rows: rows.filter(|rows| rows.num_rows() > 0).collect(),
         sealed: sealed.cloned().collect(),

@@ -106,9 +106,7 @@ impl World {
                 let from = self.committed_through;
                 let mut through = from + (self.decided() - from) * u64::from(*share) / 255;
                 self.seal(through);
-                while let Some((cut, _)) = self.sealed.iter().find(|(sealed, _)| {
-                    *sealed.positions().start() <= through && through < *sealed.positions().end()
-                }) {
+                while let Some((cut, _)) = self.sealed.iter().find(|(sealed, _)| sealed.is_parted_by(through)) {
                     through = cut.positions().start() - 1;
                 }
                 let taken = self.sealed.iter().flat_map(|(_, rows)| rows);
