@@ -106,7 +106,8 @@ impl World {
                 let from = self.committed_through;
                 let mut through = from + (self.decided() - from) * u64::from(*share) / 255;
                 self.seal(through);
-                while let Some((cut, _)) = self.sealed.iter().find(|(sealed, _)| sealed.is_parted_by(through)) {
+                while let Some((cut, _)) = self.sealed.iter().find(|(sealed, _)| sealed.is_parted_by(through))
+                {
                     through = cut.positions().start() - 1;
                 }
                 let taken = self.sealed.iter().flat_map(|(_, rows)| rows);
