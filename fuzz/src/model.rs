@@ -5,13 +5,13 @@ use std::{fs, path::Path};
 use zeugma_journal::{Error, Journal, Payload, Position, Record};
 
 /// Bytes of a segment before its first block.
-pub const SEGMENT_HEAD: usize = 24;
+pub const SEGMENT_HEAD: usize = 40;
 
 /// Bytes of a block before what its checksum covers.
 const BLOCK_HEAD: usize = 8;
 
 /// Bytes of a block that its checksum covers before the first record.
-const BLOCK_INNER_HEAD: usize = 12;
+const BLOCK_INNER_HEAD: usize = 20;
 
 /// A record as it can be compared.
 pub type Kept = (Position, Vec<u8>);
@@ -23,8 +23,8 @@ pub enum Opened {
     Well { records: Vec<Kept>, next: Position, torn_bytes: u64 },
     /// The file of this number is damaged there.
     Damaged { file: usize, at: u64 },
-    /// A newer program wrote here.
-    Newer,
+    /// Another program wrote here.
+    OtherFormat,
 }
 
 /// What one file is.
@@ -32,56 +32,67 @@ enum Segment {
     /// A crash left it without a header.
     Begun,
     Whole {
+        follows: Position,
         records: Vec<Kept>,
         next: Position,
         good_bytes: u64,
     },
     Damaged(u64),
-    Newer,
+    OtherFormat,
 }
 
 /// What a folder of these files, with the positions they are named after, must be opened as.
 pub fn open(files: &[(Position, Vec<u8>)]) -> Opened {
     let mut all = Vec::new();
-    let mut next = files.last().map_or(1, |(named, _)| *named);
+    // Where the file before ends: its number, its position after the last record, its good bytes.
+    let mut end: Option<(usize, Position, u64)> = None;
     let mut torn_bytes = 0;
     for (file, (named, bytes)) in files.iter().enumerate() {
-        let following = files.get(file + 1).map(|(named, _)| *named);
-        match read(*named, bytes) {
-            Segment::Newer => return Opened::Newer,
-            Segment::Damaged(at) => return Opened::Damaged { file, at },
-            Segment::Begun if following.is_none() => {}
-            Segment::Begun => return Opened::Damaged { file, at: 0 },
-            Segment::Whole { next: after, good_bytes, .. }
-                if following.is_some_and(|first| first != after) =>
-            {
-                return Opened::Damaged { file, at: good_bytes };
-            }
-            Segment::Whole { records, next: after, good_bytes } => {
+        let newest = file + 1 == files.len();
+        let segment = read(*named, bytes);
+        let follows = match &segment {
+            Segment::OtherFormat => return Opened::OtherFormat,
+            Segment::Damaged(at) => return Opened::Damaged { file, at: *at },
+            Segment::Begun if !newest => return Opened::Damaged { file, at: 0 },
+            Segment::Begun => *named,
+            Segment::Whole { follows, .. } => *follows,
+        };
+        if let Some((before, next, good_bytes)) = end
+            && next != follows
+        {
+            return Opened::Damaged { file: before, at: good_bytes };
+        }
+        match segment {
+            Segment::Whole { records, next, good_bytes, .. } => {
                 all.extend(records);
-                next = after;
-                let newest = following.is_none();
                 torn_bytes = if newest { bytes.len() as u64 - good_bytes } else { 0 };
+                end = Some((file, next, good_bytes));
             }
+            _ => end = Some((file, end.map_or(*named, |(_, next, _)| next), 0)),
         }
     }
-    Opened::Well { records: all, next, torn_bytes }
+    Opened::Well { records: all, next: end.map_or(1, |(_, next, _)| next), torn_bytes }
 }
 
 fn read(named: Position, bytes: &[u8]) -> Segment {
+    let check_at = SEGMENT_HEAD - 4;
     if bytes.len() < SEGMENT_HEAD {
         return Segment::Begun;
     }
-    let whole = bytes.starts_with(b"ZEUGMAJ\n") && number(bytes, 20, 4) == u64::from(crc32c(&bytes[..20]));
-    match whole {
+    let checked = number(bytes, check_at, 4) == u64::from(crc32c(&bytes[..check_at]));
+    match checked && bytes.starts_with(b"ZEUGMAJ\n") {
         false if bytes.len() == SEGMENT_HEAD => return Segment::Begun,
         false => return Segment::Damaged(0),
-        true if number(bytes, 8, 4) > 2 => return Segment::Newer,
+        true if number(bytes, 8, 4) != 3 => return Segment::OtherFormat,
         true if number(bytes, 12, 8) != named => return Segment::Damaged(0),
         true => {}
     }
+    let (follows, mark) = (number(bytes, 20, 8), number(bytes, 28, 8));
+    if follows > named {
+        return Segment::Damaged(0);
+    }
     let (mut at, mut next, mut records) = (SEGMENT_HEAD, named, Vec::new());
-    while let Some(block) = block(bytes, at) {
+    while let Some(block) = block(bytes, at).filter(|block| block.mark == mark) {
         if block.first != next || block.count == 0 {
             return Segment::Damaged(at as u64);
         }
@@ -90,15 +101,16 @@ fn read(named: Position, bytes: &[u8]) -> Segment {
         at = block.end;
     }
     let later = |position: Position| position > next && position - next < u64::from(u32::MAX);
-    let synced = (at + 1..bytes.len()).any(|at| block(bytes, at).is_some_and(|block| later(block.first)));
-    if synced {
+    let synced = |block: Block<'_>| block.mark == mark && later(block.first);
+    if (at + 1..bytes.len()).any(|at| block(bytes, at).is_some_and(synced)) {
         return Segment::Damaged(at as u64);
     }
-    Segment::Whole { records, next, good_bytes: at as u64 }
+    Segment::Whole { follows, records, next, good_bytes: at as u64 }
 }
 
 /// The records of one sync.
 struct Block<'a> {
+    mark: u64,
     first: Position,
     count: u64,
     records: &'a [u8],
@@ -110,10 +122,10 @@ fn block(bytes: &[u8], at: usize) -> Option<Block<'_>> {
     let begin = at + BLOCK_HEAD;
     let len = number(bytes.get(..begin)?, at, 4) as usize;
     let inner = bytes.get(begin..begin + len).filter(|_| len >= BLOCK_INNER_HEAD)?;
-    let (first, count) = (number(inner, 0, 8), number(inner, 8, 4));
+    let (mark, first, count) = (number(inner, 0, 8), number(inner, 8, 8), number(inner, 16, 4));
     let records = &inner[BLOCK_INNER_HEAD..];
     let fits = u64::from(crc32c(inner)) == number(bytes, at + 4, 4);
-    fits.then_some(Block { first, count, records, end: begin + len })
+    fits.then_some(Block { mark, first, count, records, end: begin + len })
 }
 
 /// The records of a block, up to the first that is none.
@@ -177,7 +189,7 @@ pub fn open_and_compare(folder: &Path, segment_bytes_max: u64) -> Option<Journal
             let file = files.iter().position(|(named, _)| Ok(*named) == name.parse());
             (Opened::Damaged { file: file.expect("one of them"), at }, None)
         }
-        Err(Error::Format { .. }) => (Opened::Newer, None),
+        Err(Error::Format { .. }) => (Opened::OtherFormat, None),
         Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
     };
     assert_eq!(found, wanted);

@@ -2,9 +2,10 @@
 //!
 //! The files in `seeds/` are made from this by a test of the city, which also lets fastavro write some.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
-use zeugma_journal::{Batch, Journal, Payload, Record};
+use fastrand::Rng;
+use zeugma_journal::{Batch, Folder, Journal, Payload, Record, log::SEGMENT_BYTES_MAX};
 use zeugma_schemas::domains::{Connectivity, DeviceHealth, Energy, Fleet, Measurement, Parking};
 
 use super::{
@@ -118,7 +119,10 @@ fn segments() -> Vec<Vec<u8>> {
 
 fn segment_of(blocks: u8) -> Vec<u8> {
     let folder = folder();
-    let (mut journal, _) = Journal::open(folder.path()).expect("a new journal");
+    // Its mark too comes from a seed, so that the same files are made each time.
+    let disk = Arc::new(Folder::open(folder.path()).expect("a new folder"));
+    let (mut journal, _) =
+        Journal::open_on(disk, SEGMENT_BYTES_MAX, Rng::with_seed(7)).expect("a new journal");
     for block in 0..blocks {
         let mut batch = Batch::default();
         for payload in 0..=block {

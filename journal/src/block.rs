@@ -1,9 +1,11 @@
 //! One block: the records of one sync, under one checksum.
 //!
 //! ```text
-//! length u32 | crc32c u32 | first position u64 | count u32 | records: length u32, bytes …
+//! length u32 | crc32c u32 | mark u64 | first position u64 | count u32 | records: length u32, bytes …
 //! ```
 //! All numbers little-endian; the length counts what follows the checksum, and the checksum covers it.
+//! The mark is that of its segment, which nobody outside can know: a payload that looks like a block has
+//! another, and so has what an earlier file left on the same disk.
 
 use crate::{Payload, Position, Record};
 
@@ -11,7 +13,7 @@ use crate::{Payload, Position, Record};
 pub(crate) const HEAD: usize = 8;
 
 /// Bytes that the checksum covers before the first record.
-const INNER_HEAD: usize = 12;
+const INNER_HEAD: usize = 8 + 8 + 4;
 
 /// Largest block that is believed: a group of the largest batches stays below it (see [`crate::group`]).
 pub(crate) const BLOCK_BYTES_MAX: usize = 256 << 20;
@@ -56,11 +58,12 @@ impl Batch {
         self.count += other.count;
     }
 
-    /// The block of these records, of which the first has this position.
-    pub(crate) fn block(&self, first: Position) -> Vec<u8> {
+    /// The block of these records, of which the first has this position, in a segment with this mark.
+    pub(crate) fn block(&self, first: Position, mark: u64) -> Vec<u8> {
         let mut block = Vec::with_capacity(HEAD + INNER_HEAD + self.bytes.len());
         block.extend_from_slice(&((INNER_HEAD + self.bytes.len()) as u32).to_le_bytes());
         block.extend_from_slice(&[0; 4]);
+        block.extend_from_slice(&mark.to_le_bytes());
         block.extend_from_slice(&first.to_le_bytes());
         block.extend_from_slice(&self.count.to_le_bytes());
         block.extend_from_slice(&self.bytes);
@@ -128,8 +131,8 @@ pub(crate) enum Parsed {
     Bad(&'static str),
 }
 
-/// Reads the block at the beginning of `bytes`.
-pub(crate) fn parse(bytes: &[u8]) -> Parsed {
+/// Reads the block at the beginning of `bytes`, of a segment with this mark; of any where it is not known.
+pub(crate) fn parse(bytes: &[u8], mark: Option<u64>) -> Parsed {
     if bytes.is_empty() {
         return Parsed::End;
     }
@@ -145,6 +148,12 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
     if crc32c::crc32c(inner) != checksum {
         return Parsed::Bad("a block's checksum does not fit");
     }
+    let Some((found, inner)) = inner.split_first_chunk::<8>() else {
+        return Parsed::Bad("a block is cut off");
+    };
+    if mark.is_some_and(|mark| mark.to_le_bytes() != *found) {
+        return Parsed::Bad("a block belongs to another segment");
+    }
     let Some((first, inner)) = inner.split_first_chunk::<8>() else {
         return Parsed::Bad("a block is cut off");
     };
@@ -153,4 +162,16 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
     };
     let batch = Batch { bytes: records.to_vec(), count: u32::from_le_bytes(*count) };
     Parsed::Block(Synced { first: Position::from_le_bytes(*first), batch }, HEAD + len)
+}
+
+/// Where in `bytes` a block of a later position begins, if one does: then what stands before it was synced.
+pub(crate) fn find_later(bytes: &[u8], mark: Option<u64>, next: Position) -> Option<usize> {
+    let number = |at: usize| bytes.get(at..at + 8)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+    (0..bytes.len()).find(|at| {
+        // Most places fail on mark and position, before any checksum is computed.
+        let marked = mark.is_none_or(|mark| number(at + HEAD) == Some(mark));
+        let later = number(at + HEAD + 8)
+            .is_some_and(|position| position > next && position - next < u64::from(u32::MAX));
+        marked && later && matches!(parse(&bytes[*at..], mark), Parsed::Block(..))
+    })
 }

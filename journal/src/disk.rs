@@ -52,7 +52,7 @@ impl Folder {
     /// # Errors
     /// [`Error::Locked`] where another process has it.
     pub fn open(path: &Path) -> Result<Folder, Error> {
-        std::fs::create_dir_all(path).map_err(Error::disk("create the folder", path))?;
+        create_folders(path).map_err(Error::disk("create the folder", path))?;
         let lock = path.join("lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock);
         let file = file.map_err(Error::disk("open", &lock))?;
@@ -81,6 +81,18 @@ impl Folder {
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
+}
+
+/// Makes a folder and those above it, where they are missing, with names that are durable.
+fn create_folders(path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    let missing = path.ancestors().take_while(|folder| !folder.exists()).count();
+    std::fs::create_dir_all(&path)?;
+    // Its own name in any case: whoever made it may have been stopped before this.
+    for parent in path.ancestors().skip(1).take(missing.max(1)) {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 impl Disk for Folder {

@@ -25,6 +25,8 @@ pub struct Segment {
     pub format: Option<u32>,
     /// Position of its first record, or of the next where it has none.
     pub first: Position,
+    /// The position after the last record before it; a lower one than its first where records were given up.
+    pub follows: Position,
     /// The position after its last record.
     pub next: Position,
     /// Records that can be read.
@@ -55,19 +57,18 @@ pub struct Fault {
 pub fn inspect(folder: &Path, mut each: impl FnMut(&Synced) -> bool) -> Result<Vec<Segment>, Error> {
     let firsts = segment::firsts(names(folder).map_err(Error::disk("list", folder))?);
     let mut found: Vec<Segment> = Vec::with_capacity(firsts.len());
-    for (index, &first) in firsts.iter().enumerate() {
+    for first in firsts {
         let path = folder.join(segment::name(first));
         let bytes = match std::fs::read(&path) {
             // The running program has let it go.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             read => read.map_err(Error::disk("read", &path))?,
         };
-        let mut reading = Reading::begin(path, first, &bytes);
-        let go_on = reading.blocks(&bytes, &mut each);
-        if go_on && let Some(following) = firsts.get(index + 1) {
-            reading.end_before(*following);
+        let (segment, go_on) = read(path, first, &bytes, &mut each);
+        if let Some(before) = found.last_mut() {
+            before.end_before(segment.follows);
         }
-        found.push(reading.segment);
+        found.push(segment);
         if !go_on {
             break;
         }
@@ -75,14 +76,49 @@ pub fn inspect(folder: &Path, mut each: impl FnMut(&Synced) -> bool) -> Result<V
     Ok(found)
 }
 
+/// Reads one segment's bytes; also answers whether `each` wants more.
+pub(crate) fn read(
+    path: PathBuf,
+    first: Position,
+    bytes: &[u8],
+    each: &mut impl FnMut(&Synced) -> bool,
+) -> (Segment, bool) {
+    let mut reading = Reading::begin(path, first, bytes);
+    let go_on = reading.blocks(bytes, each);
+    (reading.segment, go_on)
+}
+
 fn names(folder: &Path) -> std::io::Result<Vec<String>> {
     let names = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
     Ok(names.collect::<std::io::Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
+impl Segment {
+    /// Holds its end against where the next segment goes on: elsewhere, records are missing.
+    fn end_before(&mut self, follows: Position) {
+        if follows == self.next {
+            return;
+        }
+        let (at, lost) = (self.bytes as usize, follows.saturating_sub(self.next));
+        if self.faults.last().is_none_or(|fault| fault.damage) {
+            self.fault(at, 0, "records are missing after it");
+        }
+        let fault = self.faults.last_mut().expect("one was pushed if there was none");
+        (fault.damage, fault.records_lost) = (true, lost);
+    }
+
+    fn fault(&mut self, at: usize, bytes: usize, problem: &'static str) -> &mut Fault {
+        let (at, bytes) = (at as u64, bytes as u64);
+        self.faults.push(Fault { at, bytes, problem, damage: false, records_lost: 0 });
+        self.faults.last_mut().expect("one was just pushed")
+    }
+}
+
 /// A segment while it is read.
 struct Reading {
     segment: Segment,
+    /// None where the header cannot be read: then blocks of any segment are believed.
+    mark: Option<u64>,
     at: usize,
 }
 
@@ -90,33 +126,41 @@ impl Reading {
     /// Reads the header.
     fn begin(path: PathBuf, first: Position, bytes: &[u8]) -> Reading {
         let header = segment::read_head(&path, first, bytes);
-        let (bytes_found, faults) = (bytes.len() as u64, Vec::new());
-        let segment =
-            Segment { path, bytes: bytes_found, format: None, first, next: first, records: 0, faults };
-        let mut reading = Reading { segment, at: segment::HEAD.min(bytes.len()) };
+        let (len, faults) = (bytes.len(), Vec::new());
+        let mut segment = Segment {
+            path,
+            bytes: len as u64,
+            format: None,
+            first,
+            follows: first,
+            next: first,
+            records: 0,
+            faults,
+        };
+        let (mut mark, mut at) = (None, segment::HEAD.min(len));
         match header {
-            Ok(true) => {
-                let format = bytes[8..12].first_chunk().map(|format| u32::from_le_bytes(*format));
-                reading.segment.format = format;
+            Ok(Some(head)) => {
+                segment.format = Some(segment::FORMAT);
+                segment.follows = head.follows;
+                mark = Some(head.mark);
             }
-            Ok(false) => reading.fault(0, bytes.len(), "its header is not whole").damage = false,
+            Ok(None) => segment.fault(0, len, "its header is not whole").damage = false,
             Err(Error::Format { found, .. }) => {
-                reading.segment.format = Some(found);
-                reading.at = bytes.len();
-                let rest = bytes.len() - segment::HEAD;
-                reading.fault(segment::HEAD, rest, "its format is newer than this program").damage = true;
+                segment.format = Some(found);
+                segment.fault(at, len - at, "its format is not this program's").damage = true;
+                at = len;
             }
             // Its name says as well which position it began with.
-            Err(Error::Damaged { problem, .. }) => reading.fault(0, segment::HEAD, problem).damage = true,
+            Err(Error::Damaged { problem, .. }) => segment.fault(0, at, problem).damage = true,
             Err(_) => {}
         }
-        reading
+        Reading { segment, mark, at }
     }
 
     /// Reads the blocks; whether to go on with the next file.
     fn blocks(&mut self, bytes: &[u8], each: &mut impl FnMut(&Synced) -> bool) -> bool {
         while let Some(rest) = bytes.get(self.at..).filter(|rest| !rest.is_empty()) {
-            match block::parse(rest) {
+            match block::parse(rest, self.mark) {
                 Parsed::Block(block, len) if block.first == self.segment.next && !block.batch.is_empty() => {
                     self.segment.records += block.batch.len() as u64;
                     self.segment.next = block.last() + 1;
@@ -138,37 +182,18 @@ impl Reading {
     /// never synced, as far as the file itself tells.
     fn pass_over(&mut self, bytes: &[u8], problem: &'static str) {
         let (at, next) = (self.at, self.segment.next);
-        let Some(skipped) = segment::later_block(&bytes[at + 1..], next) else {
-            self.fault(at, bytes.len() - at, problem).damage = problem == POSITION;
+        let Some(skipped) = block::find_later(&bytes[at + 1..], self.mark, next) else {
+            self.segment.fault(at, bytes.len() - at, problem).damage = problem == POSITION;
             self.at = bytes.len();
             return;
         };
         self.at = at + 1 + skipped;
-        if let Parsed::Block(synced, _) = block::parse(&bytes[self.at..]) {
+        if let Parsed::Block(synced, _) = block::parse(&bytes[self.at..], self.mark) {
             self.segment.next = synced.first;
         }
         let records_lost = self.segment.next - next;
-        let fault = self.fault(at, 1 + skipped, problem);
+        let fault = self.segment.fault(at, 1 + skipped, problem);
         (fault.damage, fault.records_lost) = (true, records_lost);
-    }
-
-    /// Holds its end against the segment that follows: where that goes on elsewhere, records are missing.
-    fn end_before(&mut self, following: Position) {
-        if following == self.segment.next {
-            return;
-        }
-        let (len, lost) = (self.segment.bytes, following.saturating_sub(self.segment.next));
-        if self.segment.faults.last().is_none_or(|fault| fault.damage) {
-            self.fault(len as usize, 0, "records are missing after it");
-        }
-        let fault = self.segment.faults.last_mut().expect("one was pushed if there was none");
-        (fault.damage, fault.records_lost) = (true, lost);
-    }
-
-    fn fault(&mut self, at: usize, bytes: usize, problem: &'static str) -> &mut Fault {
-        let (at, bytes) = (at as u64, bytes as u64);
-        self.segment.faults.push(Fault { at, bytes, problem, damage: false, records_lost: 0 });
-        self.segment.faults.last_mut().expect("one was just pushed")
     }
 }
 

@@ -11,6 +11,7 @@
 //! - [`log`] - the segments of a folder: open, append, replay, truncate
 //! - [`group`] - the thread that gathers what many submit, syncs once, and tells each
 //! - [`inspect`] - what lies in a folder, for people: reads only, also what is damaged
+//! - [`mend`] - makes a damaged folder one that opens, without what cannot be read
 //!
 //! A position is the number of a record, from 1; it is 64 bits and never starts again, as an empty
 //! segment's header still says which position comes next.
@@ -24,6 +25,7 @@ pub mod disk;
 pub mod group;
 pub mod inspect;
 pub mod log;
+pub mod mend;
 pub mod record;
 pub mod segment;
 
@@ -62,19 +64,20 @@ pub enum Error {
     /// A sync failed before, so nothing that this journal says can be trusted: the process must start again.
     #[error("a sync of the journal failed; start the process again")]
     Poisoned,
-    /// A newer program has written here.
-    #[error("segment `{path}` has format {found}, this program knows up to {known}: use a newer program")]
+    /// Another version of the program has written here.
+    #[error("segment `{path}` has format {found}, this program reads {known}: use the program that wrote it")]
     Format {
         /// The file.
         path: PathBuf,
         /// Its format.
         found: u32,
-        /// The newest format this program knows.
+        /// The format this program knows.
         known: u32,
     },
     /// Something that was synced cannot be read any more.
     #[error(
-        "segment `{path}` is damaged at byte {at}: {problem}. Keep a copy of it; move it away to start without it"
+        "segment `{path}` is damaged at byte {at}: {problem}. `zeugma journal inspect` shows what can be read; \
+         `zeugma journal mend` keeps the file aside and gives up the rest"
     )]
     Damaged {
         /// The file.

@@ -2,7 +2,12 @@
 
 use std::{path::Path, sync::Arc};
 
-use crate::{Batch, Disk, Error, Folder, Position, Synced, segment};
+use fastrand::Rng;
+
+use crate::{
+    Batch, Disk, Error, Folder, Position, Synced,
+    segment::{self, Contents, Head},
+};
 
 /// A segment is full at this size: small enough to read at a start, large enough that turns are rare.
 pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
@@ -13,9 +18,12 @@ pub struct Journal {
     disk: Arc<dyn Disk>,
     /// The first positions of all segments, in order; the last of them is open.
     segments: Vec<Position>,
+    /// The open segment's.
+    mark: u64,
     open_bytes: u64,
     next: Position,
     segment_bytes_max: u64,
+    random: Rng,
     poisoned: bool,
 }
 
@@ -39,46 +47,55 @@ impl Journal {
 
     /// As [`Journal::open`], with another size at which a segment is full.
     pub fn open_with(folder: &Path, segment_bytes_max: u64) -> Result<(Journal, Recovery), Error> {
-        Self::open_on(Arc::new(Folder::open(folder)?), segment_bytes_max)
+        Self::open_on(Arc::new(Folder::open(folder)?), segment_bytes_max, Rng::new())
     }
 
-    /// Opens the journal on any disk.
-    pub fn open_on(disk: Arc<dyn Disk>, segment_bytes_max: u64) -> Result<(Journal, Recovery), Error> {
+    /// Opens the journal on any disk; the marks of its segments come from `random`.
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        segment_bytes_max: u64,
+        mut random: Rng,
+    ) -> Result<(Journal, Recovery), Error> {
         let mut segments = segment::list(&*disk)?;
         let mut recovery = Recovery::default();
-        // Where the newest whole segment ends, and what comes next.
-        let mut end = None;
+        // The newest segment that is whole.
+        let mut newest: Option<Contents> = None;
         for (index, &first) in segments.iter().enumerate() {
-            let following = segments.get(index + 1);
-            let Some(contents) = segment::read(&*disk, first)? else {
-                if following.is_some() {
-                    return Err(damaged(&*disk, first, 0, "its header is not whole"));
-                }
-                continue;
-            };
-            // A torn end before a segment that goes on where it begins was cut off and never synced.
-            if following.is_some_and(|following| *following != contents.next()) {
-                let problem = contents.torn.unwrap_or("records are missing after it");
-                return Err(damaged(&*disk, first, contents.good_bytes, problem));
+            let contents = segment::read(&*disk, first)?;
+            if contents.is_none() && index + 1 < segments.len() {
+                return Err(damaged(&*disk, first, 0, "its header is not whole"));
             }
-            recovery.records += contents.records();
-            end = Some((first, contents.good_bytes, contents.next()));
+            let follows = contents.as_ref().map_or(first, |contents| contents.head.follows);
+            // A torn end before a segment that goes on where it begins was cut off and never synced.
+            if let Some(before) = newest.as_ref().filter(|before| before.next != follows) {
+                let problem = before.torn.unwrap_or("records are missing after it");
+                return Err(damaged(&*disk, before.head.first, before.good_bytes, problem));
+            }
+            if let Some(mut contents) = contents {
+                recovery.records += contents.records();
+                contents.blocks.clear();
+                newest = Some(contents);
+            }
         }
-        let (open_bytes, next) = match end {
-            Some((first, good_bytes, next)) if segments.last() == Some(&first) => {
-                recovery.torn_bytes = renew(&*disk, first, good_bytes)?;
-                (good_bytes, next)
+        let (open, open_bytes, next) = match newest {
+            Some(contents) if segments.last() == Some(&contents.head.first) => {
+                recovery.torn_bytes = renew(&*disk, &contents)?;
+                (contents.head, contents.good_bytes, contents.next)
             }
             // Nothing yet, or a newest segment that a crash left without a header.
-            end => {
-                let next = end.map_or_else(|| segments.last().copied().unwrap_or(1), |(_, _, next)| next);
+            newest => {
+                let begun = segments.last().copied().unwrap_or(1);
+                let next = newest.map_or(begun, |contents| contents.next);
                 segments.retain(|first| *first != next);
                 segments.push(next);
-                segment::create(&*disk, next)?;
-                (segment::HEAD as u64, next)
+                let head = Head { first: next, follows: next, mark: random.u64(..) };
+                segment::create(&*disk, &head)?;
+                (head, segment::HEAD as u64, next)
             }
         };
-        let journal = Journal { disk, segments, open_bytes, next, segment_bytes_max, poisoned: false };
+        let mark = open.mark;
+        let journal =
+            Journal { disk, segments, mark, open_bytes, next, segment_bytes_max, random, poisoned: false };
         Ok((journal, recovery))
     }
 
@@ -110,7 +127,7 @@ impl Journal {
         if self.open_bytes >= self.segment_bytes_max.max(segment::HEAD as u64 + 1) {
             self.turn()?;
         }
-        let block = batch.block(self.next);
+        let block = batch.block(self.next, self.mark);
         let name = segment::name(self.open_segment());
         if let Err(source) = self.disk.append(&name, &block) {
             // What was written in part must not stand before the next block.
@@ -165,9 +182,11 @@ impl Journal {
 
     /// Begins the next segment.
     fn turn(&mut self) -> Result<(), Error> {
-        let created = segment::create(&*self.disk, self.next);
+        let head = Head { first: self.next, follows: self.next, mark: self.random.u64(..) };
+        let created = segment::create(&*self.disk, &head);
         self.poisoned = matches!(created, Err(Error::Poisoned));
         created?;
+        self.mark = head.mark;
         self.open_bytes = segment::HEAD as u64;
         self.segments.push(self.next);
         Ok(())
@@ -187,16 +206,13 @@ fn damaged(disk: &dyn Disk, first: Position, at: u64, problem: &'static str) -> 
 ///
 /// An earlier process may have been told that a sync failed. The system then shows bytes that the disk may
 /// not have, and syncing them again says nothing: only bytes written again can be trusted.
-fn renew(disk: &dyn Disk, first: Position, good_bytes: u64) -> Result<u64, Error> {
+fn renew(disk: &dyn Disk, contents: &Contents) -> Result<u64, Error> {
+    let (first, good_bytes) = (contents.head.first, contents.good_bytes);
     let name = segment::name(first);
-    let failed = |what| Error::disk(what, disk.place(&name));
-    let mut bytes = disk.read(&name).map_err(failed("read"))?;
+    let mut bytes = disk.read(&name).map_err(Error::disk("read", disk.place(&name)))?;
     let torn_bytes = bytes.len() as u64 - good_bytes;
     bytes.truncate(good_bytes as usize);
-    let new = format!("{name}.new");
-    disk.create(&new).and_then(|()| disk.append(&new, &bytes)).map_err(failed("write anew"))?;
-    disk.sync(&new).map_err(failed("sync"))?;
-    disk.rename(&new, &name).and_then(|()| disk.sync_names()).map_err(failed("replace"))?;
+    segment::replace(disk, first, &bytes)?;
     Ok(torn_bytes)
 }
 

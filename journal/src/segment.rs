@@ -1,8 +1,11 @@
 //! A segment: a file of blocks, named after the position of its first record.
 //!
 //! ```text
-//! "ZEUGMAJ\n" | format u32 | next position u64 | crc32c u32 of what stands before | blocks …
+//! "ZEUGMAJ\n" | format u32 | first u64 | follows u64 | mark u64 | crc32c u32 of what stands before | blocks …
 //! ```
+//! `first` is the position of its first record, or of the next while it has none. It `follows` the
+//! segment that ends before that position: the same one, but where records were lost and given up
+//! (see [`crate::mend`]). The mark is random, and stands in every block.
 
 use std::path::Path;
 
@@ -12,18 +15,45 @@ use crate::{
 };
 
 const MAGIC: &[u8; 8] = b"ZEUGMAJ\n";
-/// 2 knows payloads that come again; 1 is read as it was.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
+/// Bytes of the header that its checksum covers.
+const CHECKED: usize = 8 + 4 + 8 + 8 + 8;
 /// Bytes before the first block.
-pub(crate) const HEAD: usize = 8 + 4 + 8 + 4;
+pub(crate) const HEAD: usize = CHECKED + 4;
 const EXTENSION: &str = "journal";
+
+/// What a segment's header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Position of its first record, or of the next where it has none.
+    pub first: Position,
+    /// The position after the last record before it.
+    pub follows: Position,
+    /// What tells its blocks from other bytes.
+    pub mark: u64,
+}
+
+impl Head {
+    /// The header's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut head = Vec::with_capacity(HEAD);
+        head.extend_from_slice(MAGIC);
+        head.extend_from_slice(&FORMAT.to_le_bytes());
+        for number in [self.first, self.follows, self.mark] {
+            head.extend_from_slice(&number.to_le_bytes());
+        }
+        head.extend_from_slice(&crc32c::crc32c(&head).to_le_bytes());
+        head
+    }
+}
 
 /// What a segment holds.
 pub(crate) struct Contents {
-    /// Position of its first record, or of the next where it has none.
-    pub first: Position,
+    pub head: Head,
     /// Its blocks.
     pub blocks: Vec<Synced>,
+    /// The position after its last record.
+    pub next: Position,
     /// Where the last good block ends.
     pub good_bytes: u64,
     /// What follows there, if anything does.
@@ -34,11 +64,6 @@ impl Contents {
     /// How many records it holds.
     pub fn records(&self) -> u64 {
         self.blocks.iter().map(|block| block.batch.len() as u64).sum()
-    }
-
-    /// The position after its last record.
-    pub fn next(&self) -> Position {
-        self.blocks.last().map_or(self.first, |block| block.last() + 1)
     }
 }
 
@@ -66,17 +91,22 @@ pub(crate) fn firsts(names: impl IntoIterator<Item = String>) -> Vec<Position> {
 /// # Errors
 /// [`Error::Disk`] where it could not be written, which may be tried again; [`Error::Poisoned`] where a
 /// sync failed.
-pub(crate) fn create(disk: &dyn Disk, first: Position) -> Result<(), Error> {
-    let name = name(first);
-    let mut head = Vec::with_capacity(HEAD);
-    head.extend_from_slice(MAGIC);
-    head.extend_from_slice(&FORMAT.to_le_bytes());
-    head.extend_from_slice(&first.to_le_bytes());
-    head.extend_from_slice(&crc32c::crc32c(&head).to_le_bytes());
+pub(crate) fn create(disk: &dyn Disk, head: &Head) -> Result<(), Error> {
+    let name = name(head.first);
     // A crash may have left a file of this name without a whole header; it holds nothing.
     disk.create(&name).map_err(Error::disk("create", disk.place(&name)))?;
-    disk.append(&name, &head).map_err(Error::disk("write", disk.place(&name)))?;
+    disk.append(&name, &head.encode()).map_err(Error::disk("write", disk.place(&name)))?;
     disk.sync(&name).and_then(|()| disk.sync_names()).map_err(|_| Error::Poisoned)
+}
+
+/// Puts these bytes in place of a segment's, durable; after a crash the file is the old one or the new one.
+pub(crate) fn replace(disk: &dyn Disk, first: Position, bytes: &[u8]) -> Result<(), Error> {
+    let name = name(first);
+    let failed = |what| Error::disk(what, disk.place(&name));
+    let new = format!("{name}.new");
+    disk.create(&new).and_then(|()| disk.append(&new, bytes)).map_err(failed("write anew"))?;
+    disk.sync(&new).map_err(failed("sync"))?;
+    disk.rename(&new, &name).and_then(|()| disk.sync_names()).map_err(failed("replace"))
 }
 
 /// Reads a whole segment; `None` where the file has no whole header, as a crash at its creation leaves it.
@@ -84,23 +114,23 @@ pub(crate) fn read(disk: &dyn Disk, first: Position) -> Result<Option<Contents>,
     let name = name(first);
     let path = &disk.place(&name);
     let bytes = disk.read(&name).map_err(Error::disk("read", path))?;
-    if !read_head(path, first, &bytes)? {
-        return Ok(None);
-    }
-    let mut contents = Contents { first, blocks: Vec::new(), good_bytes: HEAD as u64, torn: None };
-    let mut next = first;
+    let Some(head) = read_head(path, first, &bytes)? else { return Ok(None) };
+    let mark = Some(head.mark);
+    let (blocks, good_bytes) = (Vec::new(), HEAD as u64);
+    let mut contents = Contents { head, blocks, next: first, good_bytes, torn: None };
     let mut rest = &bytes[HEAD..];
     loop {
-        match block::parse(rest) {
+        let next = contents.next;
+        match block::parse(rest, mark) {
             Parsed::End => return Ok(Some(contents)),
             Parsed::Block(synced, len) if synced.first == next && !synced.batch.is_empty() => {
-                next = synced.last() + 1;
+                contents.next = synced.last() + 1;
                 contents.blocks.push(synced);
                 contents.good_bytes += len as u64;
                 rest = &rest[len..];
             }
             Parsed::Block(..) => return Err(damaged(path, &contents, "a block has another position")),
-            Parsed::Bad(problem) if later_block(&rest[1..], next).is_some() => {
+            Parsed::Bad(problem) if block::find_later(&rest[1..], mark, next).is_some() => {
                 return Err(damaged(path, &contents, problem));
             }
             Parsed::Bad(problem) => {
@@ -111,33 +141,24 @@ pub(crate) fn read(disk: &dyn Disk, first: Position) -> Result<Option<Contents>,
     }
 }
 
-/// Whether a segment has its header, which must say the position that its name says. It may lack it where
-/// nothing stands behind it.
-pub(crate) fn read_head(path: &Path, first: Position, bytes: &[u8]) -> Result<bool, Error> {
+/// A segment's header, which must say the position that its name says. It may be missing where nothing
+/// stands behind it.
+pub(crate) fn read_head(path: &Path, first: Position, bytes: &[u8]) -> Result<Option<Head>, Error> {
     let damaged = |problem| Err(Error::Damaged { path: path.to_owned(), at: 0, problem });
-    let Some(head) = bytes.get(..HEAD) else { return Ok(false) };
-    let whole = &head[..8] == MAGIC && crc32c::crc32c(&head[..20]).to_le_bytes() == head[20..];
-    if !whole {
-        return if bytes.len() == HEAD { Ok(false) } else { damaged("its header is not whole") };
+    let Some(head) = bytes.first_chunk::<HEAD>() else { return Ok(None) };
+    let number = |at: usize| head[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    if &head[..8] != MAGIC || crc32c::crc32c(&head[..CHECKED]).to_le_bytes() != head[CHECKED..] {
+        return if bytes.len() == HEAD { Ok(None) } else { damaged("its header is not whole") };
     }
     let found = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
-    if found > FORMAT {
+    if found != FORMAT {
         return Err(Error::Format { path: path.to_owned(), found, known: FORMAT });
     }
-    if head[12..20] == first.to_le_bytes() { Ok(true) } else { damaged("its header and its name differ") }
-}
-
-/// Where in `bytes` a block of a later position begins, if one does: then what stands before it was synced.
-pub(crate) fn later_block(bytes: &[u8], next: Position) -> Option<usize> {
-    (0..bytes.len()).find(|at| {
-        // Most places fail on the position, before any checksum is computed.
-        let position = bytes[*at..].get(block::HEAD..block::HEAD + 8).and_then(|bytes| bytes.first_chunk());
-        let later = position.is_some_and(|position| {
-            let position = Position::from_le_bytes(*position);
-            position > next && position - next < u64::from(u32::MAX)
-        });
-        later && matches!(block::parse(&bytes[*at..]), Parsed::Block(..))
-    })
+    let head = Head { first: number(12), follows: number(20), mark: number(28) };
+    if head.first != first || head.follows > first {
+        return damaged("its header and its name differ");
+    }
+    Ok(Some(head))
 }
 
 fn damaged(path: &Path, contents: &Contents, problem: &'static str) -> Error {

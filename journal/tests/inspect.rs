@@ -10,8 +10,8 @@ use zeugma_journal::{
 };
 
 /// Bytes of a segment's header, and of a block of one empty record here.
-const HEAD: usize = 24;
-const BLOCK: usize = 20 + 4 + 19 + 1;
+const HEAD: usize = 40;
+const BLOCK: usize = 28 + 4 + 19 + 1;
 
 /// A folder with a segment for each number, of so many blocks of one record.
 fn folder(segments: &[u64]) -> tempfile::TempDir {
@@ -55,7 +55,7 @@ fn whole_journal_has_segments_without_faults() {
     let (found, segments) = positions(folder.path());
     assert_eq!(found, [1, 2, 3, 4, 5, 6]);
     let shapes: Vec<_> = segments.iter().map(|it| (it.first, it.next, it.records, it.format)).collect();
-    assert_eq!(shapes, [(1, 3, 2, Some(2)), (3, 4, 1, Some(2)), (4, 7, 3, Some(2))]);
+    assert_eq!(shapes, [(1, 3, 2, Some(3)), (3, 4, 1, Some(3)), (4, 7, 3, Some(3))]);
     assert!(segments.iter().all(|segment| segment.faults.is_empty()));
     assert_eq!(segments[2].bytes, (HEAD + 3 * BLOCK) as u64);
 }
@@ -131,12 +131,12 @@ fn segment_without_a_whole_header_is_read_by_its_name() {
 }
 
 #[test]
-fn newer_format_is_told_and_not_read() {
+fn format_of_another_program_is_told_and_not_read() {
     let folder = folder(&[1]);
     change(&file(folder.path(), 1), |bytes| {
         bytes[8] = 9;
-        let checksum = crc32c::crc32c(&bytes[..20]);
-        bytes[20..24].copy_from_slice(&checksum.to_le_bytes());
+        let checksum = crc32c::crc32c(&bytes[..HEAD - 4]);
+        bytes[HEAD - 4..HEAD].copy_from_slice(&checksum.to_le_bytes());
     });
     let (found, segments) = positions(folder.path());
     assert_eq!((found.len(), segments[0].format, segments[0].faults.len()), (0, Some(9), 1));

@@ -96,12 +96,12 @@ fn torn_end_is_told_and_is_no_failure() {
 fn damage_is_told_with_file_and_byte_and_ends_with_1() {
     let (data, file) = folder();
     let mut bytes = fs::read(&file).unwrap();
-    bytes[24 + 40] ^= 1;
+    bytes[40 + 40] ^= 1;
     fs::write(&file, &bytes).unwrap();
     let (code, text, problem) = inspect(data.path(), &[]);
     assert_eq!(code, Some(1));
     assert!(
-        text.contains(&format!("{} at byte 24: a block's checksum does not fit", file.display())),
+        text.contains(&format!("{} at byte 40: a block's checksum does not fit", file.display())),
         "{text}"
     );
     assert!(problem.starts_with("zeugma: the journal is damaged in 1 place"), "{problem}");
@@ -122,6 +122,27 @@ fn damage_is_told_with_file_and_byte_and_ends_with_1() {
     let refused = program::run(&up);
     assert_eq!(refused.status.code(), Some(1), "a start is refused too");
     assert_eq!(fs::read(&file).unwrap(), bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mended_journal_starts_and_what_could_be_read_is_found() {
+    let (data, file) = folder();
+    let mut bytes = fs::read(&file).unwrap();
+    // The second of three: bytes that no device could have meant.
+    let at = bytes.windows(5).position(|found| found == b"\x1b[31m").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    let mend = ["journal", "mend", "--data", &data.path().display().to_string()];
+    let output = program::run(&mend);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains("given up: positions 2 to 2\n"), "{said}");
+    assert_eq!(fs::read(file.with_extension("journal.damaged-1")).unwrap(), bytes);
+    assert_eq!(String::from_utf8(program::run(&mend).stdout).unwrap(), "nothing is damaged\n");
+    let city = City::with(|args| args.place.data = data.path().to_owned()).await;
+    // In 1970, when they came, the one was of the future; the other was cut.
+    city.until("SELECT count(*) FROM dead_letters WHERE position IN (1, 3)", 2).await;
+    city.publish(BUS, GOOD.replace("00:00Z", "00:01Z")).await;
+    city.until("SELECT max(position) FROM fleet", 4).await;
 }
 
 #[test]

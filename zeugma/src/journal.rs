@@ -1,4 +1,4 @@
-//! `zeugma journal inspect`: what lies in a data folder's journal, damaged or not, in use or not.
+//! `zeugma journal`: shows what lies in a data folder's journal, and mends one that is damaged.
 
 mod report;
 mod show;
@@ -9,8 +9,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use fastrand::Rng;
 use tokio_util::sync::CancellationToken;
-use zeugma_journal::{Synced, inspect};
+use zeugma_journal::{Synced, inspect, mend};
 
 use report::Report;
 
@@ -27,6 +28,16 @@ pub struct Args {
 pub enum Command {
     /// Show what is in it: reads only, also beside a running program and where files are damaged
     Inspect(InspectArgs),
+    /// Make a damaged journal one that starts again: damaged files are kept aside, what cannot be read is given up
+    Mend(MendArgs),
+}
+
+/// Flags of `journal mend`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MendArgs {
+    /// Folder that holds the journal, as given to `up` or `ingest`; no program may run on it
+    #[arg(long, env = "ZEUGMA_DATA", value_name = "DIR", default_value = "zeugma-data")]
+    pub data: PathBuf,
 }
 
 /// Flags of `journal inspect`.
@@ -48,15 +59,38 @@ pub struct InspectArgs {
 /// # Errors
 /// Where there is no journal, and where it is damaged: after everything that can be shown was shown.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let Command::Inspect(args) = args.command;
-    tokio::task::spawn_blocking(move || inspect_to(&args, io::stdout().lock(), &shutdown)).await?
+    let work = move || match args.command {
+        Command::Inspect(args) => inspect_to(&args, io::stdout().lock(), &shutdown),
+        Command::Mend(args) => mend_to(&args, io::stdout().lock()),
+    };
+    tokio::task::spawn_blocking(work).await?
+}
+
+/// The folder of the journal in a data folder.
+fn folder(data: &Path) -> anyhow::Result<PathBuf> {
+    let folder = data.join("journal");
+    if !folder.is_dir() {
+        bail!("there is no journal in `{}`: name the folder with --data", data.display());
+    }
+    Ok(folder)
+}
+
+fn mend_to(args: &MendArgs, mut out: impl Write) -> anyhow::Result<()> {
+    let mended = mend::mend(&folder(&args.data)?, &mut Rng::new()).context("cannot mend the journal")?;
+    if mended.kept_aside.is_empty() {
+        writeln!(out, "nothing is damaged")?;
+    }
+    for (first, last) in &mended.lost {
+        writeln!(out, "given up: positions {first} to {last}")?;
+    }
+    for file in &mended.kept_aside {
+        writeln!(out, "kept as it was: {}", file.display())?;
+    }
+    Ok(())
 }
 
 fn inspect_to(args: &InspectArgs, out: impl Write, shutdown: &CancellationToken) -> anyhow::Result<()> {
-    let folder = args.data.join("journal");
-    if !folder.is_dir() {
-        bail!("there is no journal in `{}`: name the folder with --data", args.data.display());
-    }
+    let folder = folder(&args.data)?;
     let mut out = BufWriter::new(out);
     let mut report = Report::default();
     let mut written = Ok(());
@@ -95,7 +129,8 @@ fn verdict(report: &Report) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!(
-        "the journal is damaged in {damages} {}; a start is refused until these files are moved away, keep them",
+        "the journal is damaged in {damages} {}, and a start is refused: restore these files, or let \
+         `zeugma journal mend` keep them aside and go on without what cannot be read",
         if damages == 1 { "place" } else { "places" }
     )
 }

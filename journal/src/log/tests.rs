@@ -131,17 +131,18 @@ fn missing_segment_and_a_shortened_one_are_damage_and_a_torn_end_that_goes_on_is
 }
 
 #[test]
-fn newer_format_is_refused_with_a_sentence() {
+fn format_of_another_program_is_refused_with_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
     drop(Journal::open(folder.path()).unwrap());
     let path = newest_segment(folder.path());
     let mut bytes = fs::read(&path).unwrap();
     bytes[8] = 9;
-    let checksum = crc32c::crc32c(&bytes[..20]);
-    bytes[20..24].copy_from_slice(&checksum.to_le_bytes());
+    let check_at = segment::HEAD - 4;
+    let checksum = crc32c::crc32c(&bytes[..check_at]);
+    bytes[check_at..].copy_from_slice(&checksum.to_le_bytes());
     fs::write(&path, bytes).unwrap();
     let error = Journal::open(folder.path()).unwrap_err();
-    assert!(error.to_string().ends_with("use a newer program"), "{error}");
+    assert!(error.to_string().ends_with("use the program that wrote it"), "{error}");
 }
 
 proptest! {
