@@ -17,6 +17,15 @@ use super::{
     worker::Worker,
 };
 
+/// Why a connection may be read further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// No limit holds it back.
+    Free,
+    /// One would, but the rest of a payload that has begun is still to come.
+    ForTheRest,
+}
+
 /// One connection.
 pub(super) struct Session {
     /// The only tenant it may publish for; `None` where it may publish for all.
@@ -39,8 +48,8 @@ pub(super) struct Session {
     seat: RefCell<Option<Arc<Account>>>,
     /// When it may be read further, by the clock; 0 is now.
     due_us: Cell<i64>,
-    /// While a payload that comes in pieces is read, and while it waits for room.
-    in_pieces: Cell<bool>,
+    /// Payloads that come in pieces and are being read, and whether one waits for room.
+    in_pieces: Cell<u32>,
     is_reserving: Cell<bool>,
     /// Its place in line, while it waits for a limit, and whether it stands there.
     ticket: Cell<Option<u64>>,
@@ -73,11 +82,12 @@ impl Session {
     }
 
     /// Waits until this connection may be read further.
-    pub fn poll_open(self: &Rc<Session>, context: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_open(self: &Rc<Session>, context: &mut Context<'_>) -> Poll<Pass> {
         let is_held_back = self.is_held_back();
         if !is_held_back && self.is_open() {
             self.ticket.set(None);
-            return Poll::Ready(());
+            let is_free = self.has_room() && self.others_have_room();
+            return Poll::Ready(if is_free { Pass::Free } else { Pass::ForTheRest });
         }
         *self.reader.borrow_mut() = Some(context.waker().clone());
         if is_held_back && !self.worker.is_closing() && !self.is_queued.replace(true) {
@@ -111,9 +121,17 @@ impl Session {
 
     /// What only this connection's own answers change; a payload that has begun is read to its end.
     fn is_open(&self) -> bool {
-        let has_room = self.in_flight.get() < self.worker.in_flight_max
-            && self.in_flight_bytes.get() < SESSION_IN_FLIGHT_BYTES_MAX;
-        (has_room || self.in_pieces.get()) && !self.is_reserving.get()
+        (self.has_room() || self.in_pieces.get() > 0) && !self.is_reserving.get()
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_flight.get() < self.worker.in_flight_max
+            && self.in_flight_bytes.get() < SESSION_IN_FLIGHT_BYTES_MAX
+    }
+
+    fn others_have_room(&self) -> bool {
+        let tenant_has_room = self.account.borrow().as_ref().is_none_or(|(_, account)| account.has_room());
+        tenant_has_room && self.worker.is_open()
     }
 
     /// What others change: the clock, the journal, payloads of the same tenant or worker.
@@ -127,11 +145,7 @@ impl Session {
             }
             self.due_us.set(0);
         }
-        if self.in_pieces.get() {
-            return false;
-        }
-        let tenant_has_room = self.account.borrow().as_ref().is_none_or(|(_, account)| account.has_room());
-        !(tenant_has_room && self.worker.is_open())
+        self.in_pieces.get() == 0 && !self.others_have_room()
     }
 
     /// The account that a publish to this topic is counted for.
@@ -173,7 +187,7 @@ impl Session {
 
     /// Says that a payload comes in pieces, until the answer is dropped.
     pub fn begin_pieces(self: &Rc<Session>) -> Pieces {
-        self.in_pieces.set(true);
+        self.in_pieces.set(self.in_pieces.get() + 1);
         self.wake_reader();
         Pieces(self.clone())
     }
@@ -221,7 +235,7 @@ pub(super) struct Pieces(Rc<Session>);
 
 impl Drop for Pieces {
     fn drop(&mut self) {
-        self.0.in_pieces.set(false);
+        self.0.in_pieces.set(self.0.in_pieces.get() - 1);
     }
 }
 

@@ -17,7 +17,7 @@ use zeugma_journal::Batch;
 pub(super) struct Turn {
     /// Their records.
     pub batch: Batch,
-    /// When they came; one turn is one moment.
+    /// When the first of them came.
     pub received_at_us: i64,
     /// What becomes of them.
     pub outcome: Rc<Outcome>,

@@ -243,7 +243,7 @@ async fn wait_until(at_most: Duration, is_so: impl Fn() -> bool) {
 }
 
 /// Lets everything that is ready in this thread run first.
-async fn step_back() {
+pub(super) async fn step_back() {
     let mut stepped = false;
     poll_fn(|context| {
         if stepped {

@@ -153,10 +153,20 @@ impl Client {
         Client { socket, version }
     }
 
-    /// How many acknowledgements come before there is silence for a while, or the end.
-    pub fn count_acknowledged(&mut self) -> usize {
-        self.socket.set_read_timeout(Some(Duration::from_millis(400))).expect("a timeout");
-        let count = std::iter::from_fn(|| self.receive()).filter(|(kind, _)| *kind == 0x40).count();
+    /// How many acknowledgements come before there is silence for a while, or the end; as long as the site
+    /// works there is none, unless its journal is stuck.
+    pub fn count_acknowledged(&mut self, site: &Site) -> usize {
+        self.socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+        let mut count = 0;
+        loop {
+            let before = site.metrics.received.get();
+            count += std::iter::from_fn(|| self.receive()).filter(|(kind, _)| *kind == 0x40).count();
+            let received = site.metrics.received.get();
+            let is_idle = received == site.metrics.synced.get() || site.stuck.load(Ordering::SeqCst);
+            if received == before && is_idle {
+                break;
+            }
+        }
         self.socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         count
     }
