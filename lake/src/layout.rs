@@ -4,9 +4,11 @@
 //! delta-packed, floats split into byte streams, texts are dictionaries, all of it zstd: smaller and
 //! quicker to write than the default (docs/decisions/0004-layout.md has the measurement).
 
+use std::collections::{BTreeMap, HashMap};
+
 use arrow::{
-    array::{Array, AsArray, RecordBatch},
-    compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch},
+    array::{Array, AsArray, RecordBatch, StringViewArray, UInt32Array},
+    compute::{concat_batches, take_record_batch},
     datatypes::{DataType, Date32Type, Field, Schema, SchemaRef, TimestampMicrosecondType},
 };
 use bytes::Bytes;
@@ -27,7 +29,7 @@ const ROW_GROUP_ROWS: usize = 262_144;
 /// Rows of a page: the least that a question about one device reads.
 const PAGE_ROWS: usize = 8_192;
 
-/// Columns that rows are sorted by, as far as a table has them.
+/// Columns that rows are sorted by, as far as a table has them: up to three texts, and up to two times.
 const SORT: [&str; 5] = ["tenant", "device", "topic", "time", "received_at"];
 
 /// One date's rows as a Parquet file, not written yet.
@@ -48,15 +50,15 @@ pub struct Encoded {
 /// # Errors
 /// [`Error::Arrow`] or [`Error::Parquet`] where rows are not in the columns of a table.
 pub fn encode(columns: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<Encoded>, Error> {
-    let rows = sort(&concat_batches(columns, batches)?)?;
+    let rows = concat_batches(columns, batches)?;
     let dates = rows.column_by_name(PARTITION).ok_or_else(|| Error::Internal("rows without date".into()))?;
     let dates = dates.as_primitive::<Date32Type>();
-    let distinct: std::collections::BTreeSet<i32> = dates.values().iter().copied().collect();
-    let one_file = |date: i32| -> Result<Encoded, Error> {
-        let of_date = dates.values().iter().map(|row| Some(*row == date)).collect();
-        encode_date(date, &filter_record_batch(&rows, &of_date)?)
-    };
-    distinct.into_iter().map(one_file).collect()
+    let mut by_date: BTreeMap<i32, Vec<u32>> = BTreeMap::new();
+    for row in order(&rows) {
+        by_date.entry(dates.value(row as usize)).or_default().push(row);
+    }
+    let one_file = |(date, order)| encode_date(date, &take_record_batch(&rows, &UInt32Array::from(order))?);
+    by_date.into_iter().map(one_file).collect()
 }
 
 fn encode_date(date: i32, rows: &RecordBatch) -> Result<Encoded, Error> {
@@ -70,11 +72,38 @@ fn encode_date(date: i32, rows: &RecordBatch) -> Result<Encoded, Error> {
     Ok(Encoded { date: date.to_string(), bytes, rows: stored.num_rows(), stats: statistics(&stored) })
 }
 
-fn sort(rows: &RecordBatch) -> Result<RecordBatch, Error> {
-    let keys = SORT.iter().filter_map(|name| rows.column_by_name(name));
-    let keys: Vec<_> = keys.map(|values| SortColumn { values: values.clone(), options: None }).collect();
-    let order = lexsort_to_indices(&keys, None)?;
-    Ok(take_record_batch(rows, &order)?)
+/// The rows' numbers in the order of [`SORT`], missing texts first. Texts are few and rows are many, so each
+/// row is compared by the rank of its texts, and by its times.
+fn order(rows: &RecordBatch) -> Vec<u32> {
+    let columns = || SORT.iter().filter_map(|name| rows.column_by_name(name));
+    let texts: Vec<_> = columns().filter_map(|column| column.as_string_view_opt()).collect();
+    let times = columns().filter_map(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
+    let times: Vec<_> = times.map(|column| column.values()).collect();
+    let ranks = ranks(&texts, rows.num_rows());
+    let mut order: Vec<u32> = (0..rows.num_rows() as u32).collect();
+    let time = |column: usize, row: u32| times.get(column).map(|times| times[row as usize]);
+    order.sort_by_cached_key(|row| (ranks[*row as usize], time(0, *row), time(1, *row)));
+    order
+}
+
+/// For each row, how many different texts come before its own.
+fn ranks(texts: &[&StringViewArray], rows: usize) -> Vec<usize> {
+    let of_row = |row: usize| {
+        let text = |at: usize| texts.get(at).filter(|text| text.is_valid(row)).map(|text| text.value(row));
+        [text(0), text(1), text(2)]
+    };
+    let mut numbers: HashMap<[Option<&str>; 3], usize> = HashMap::new();
+    let found: Vec<usize> = (0..rows)
+        .map(|row| {
+            let next = numbers.len();
+            *numbers.entry(of_row(row)).or_insert(next)
+        })
+        .collect();
+    let mut sorted: Vec<_> = numbers.into_iter().collect();
+    sorted.sort_unstable();
+    let mut ranks = vec![0; sorted.len()];
+    sorted.iter().enumerate().for_each(|(rank, (_, number))| ranks[*number] = rank);
+    found.into_iter().map(|number| ranks[number]).collect()
 }
 
 fn properties(columns: &Schema) -> WriterProperties {

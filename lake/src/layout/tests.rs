@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow::array::{Date32Array, Float64Array, StringViewArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Date32Array, Float64Array, StringViewArray, TimestampMicrosecondArray};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::*;
@@ -43,4 +43,21 @@ fn rows_lie_sorted_in_one_file_a_date_with_statistics() {
     assert!(columns[2].encodings().any(|encoding| encoding == Encoding::DELTA_BINARY_PACKED));
     assert!(columns[3].encodings().any(|encoding| encoding == Encoding::BYTE_STREAM_SPLIT));
     assert!(columns.len() == 4, "the partition column is not stored");
+}
+
+#[test]
+fn order_is_that_of_the_columns_one_after_the_other() {
+    let names = [None, Some("a"), Some("b"), Some("ba"), Some("a device with a long name")];
+    let entries: Vec<_> =
+        (0..500usize).map(|n| (names[n * 7 % 5], names[n * 3 % 4], n as i64 * 37 % 11)).collect();
+    let text = |values: Vec<Option<&str>>| Arc::new(StringViewArray::from(values)) as ArrayRef;
+    let time = |values: Vec<i64>| Arc::new(TimestampMicrosecondArray::from(values)) as ArrayRef;
+    let tenant = text(entries.iter().map(|entry| entry.0).collect());
+    let topic = text(entries.iter().map(|entry| entry.1).collect());
+    let received = time(entries.iter().map(|entry| entry.2).collect());
+    let columns = [("tenant", tenant), ("received_at", received), ("topic", topic)];
+    let rows = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, values)| (name, values, true)));
+    let mut wanted: Vec<u32> = (0..500).collect();
+    wanted.sort_by_key(|row| entries[*row as usize]);
+    assert_eq!(order(&rows.unwrap()), wanted);
 }
