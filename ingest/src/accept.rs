@@ -11,6 +11,7 @@
 
 pub(crate) mod again;
 mod late;
+mod letter;
 
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -21,7 +22,7 @@ use zeugma_schemas::{
     batch::{Builder, Origin},
     dead_letter::{self, DeadLetter, Reason},
     domain::{Domain, Domains},
-    payload::{Content, Judged, Reading, Rejected, readings_again},
+    payload::{Content, Judged, Reading, readings_again},
     topic::Topic,
 };
 
@@ -34,6 +35,7 @@ use crate::{
 use again::Again;
 use late::Late;
 pub use late::{Undecided, Verdicts};
+use letter::Letter;
 
 /// Late readings that may wait for the lake: at about 300 bytes each, 150 MB. Beyond it acceptance waits.
 const UNDECIDED_MAX: usize = 500_000;
@@ -64,8 +66,10 @@ pub struct Acceptor {
     accepted_through: Position,
     /// Late readings that no look-up has taken up yet, in journal order.
     waiting: Vec<Late>,
-    /// Late readings that a look-up is deciding now: the lowest position of each table.
-    deciding: BTreeMap<String, Position>,
+    /// The lowest position of each table among them.
+    first_waiting: BTreeMap<String, Position>,
+    /// And among those that a look-up is deciding now.
+    first_deciding: BTreeMap<String, Position>,
     /// Through which position each table held everything when we began: what a replay finds at or before
     /// it has been decided once, and is in the lake.
     committed_through: BTreeMap<String, Position>,
@@ -79,10 +83,17 @@ pub type Lookup = Pin<Box<dyn Future<Output = Result<Verdicts, Undecided>> + Sen
 /// What one block adds to the tail.
 #[derive(Default)]
 struct Gathered {
-    /// By domain and number of its versions: late readings may be of an older one.
-    builders: BTreeMap<(String, usize), (Builder, Vec<Position>)>,
+    /// By domain, of which late readings may know an older version. There are few, so they are looked through.
+    rows: Vec<Rows>,
     /// With the positions of their records, which those of replayed letters do not name themselves.
     letters: Vec<(Position, DeadLetter)>,
+}
+
+/// Rows of one domain.
+struct Rows {
+    domain: Arc<Domain>,
+    builder: Builder,
+    positions: Vec<Position>,
 }
 
 impl Acceptor {
@@ -107,7 +118,8 @@ impl Acceptor {
             watermarks,
             accepted_through: settled_through,
             waiting: Vec::new(),
-            deciding: BTreeMap::new(),
+            first_waiting: BTreeMap::new(),
+            first_deciding: BTreeMap::new(),
             committed_through,
             again: Again::default(),
         }
@@ -204,8 +216,11 @@ impl Acceptor {
         };
         // What comes again says nothing about our clock of today.
         let first_time = !matches!(record.payload, Payload::Again { .. });
-        for reading in readings_again(domain, payload, judged) {
-            self.tally.of(topic.domain, topic.tenant).heard += u64::from(first_time);
+        let readings = readings_again(domain, payload, judged);
+        if first_time {
+            self.tally.of(topic.domain, topic.tenant).heard += readings.len() as u64;
+        }
+        for reading in readings {
             match reading {
                 Ok(reading) => self.accept_reading(domain, topic, position, record, &reading, into),
                 Err(rejected) => {
@@ -229,22 +244,24 @@ impl Acceptor {
         into: &mut Gathered,
     ) {
         let came_us = self.again.came_us(position, record.received_at_us);
+        let is_committed = self.is_committed(topic.domain, position);
         let counts = self.tally.of(topic.domain, topic.tenant);
         counts.untimed += u64::from(!reading.timed);
         counts.extra += u64::from(matches!(&reading.content, Content::Json { extra: Some(_), .. }));
-        let watermark = self.watermarks.of(topic.domain, topic.tenant, topic.device);
-        if watermark.is_some_and(|watermark| reading.time_us <= watermark) {
+        let watermark_us = self.watermarks.of(topic.domain, topic.tenant, topic.device);
+        if reading.time_us <= *watermark_us {
             counts.wait(came_us);
             self.metrics.undecided.inc();
             self.again.waits(position);
+            late::lower(&mut self.first_waiting, topic.domain, position);
             self.waiting.push(Late::new(domain, topic, position, record, reading));
             return;
         }
-        if self.is_committed(topic.domain, position) {
+        if is_committed {
             let late = Late::new(domain, topic, position, record, reading);
             return self.reject(into, late.missed(&self.source));
         }
-        self.watermarks.raise(topic.domain, topic.tenant, topic.device, reading.time_us);
+        *watermark_us = reading.time_us;
         let origin =
             Origin { tenant: topic.tenant, device: topic.device, received_at_us: record.received_at_us };
         into.row(domain, origin, reading, position);
@@ -284,8 +301,8 @@ impl Acceptor {
     }
 
     fn put(&self, gathered: Gathered) -> Result<(), LakeError> {
-        for ((domain, _), (mut builder, positions)) in gathered.builders {
-            self.tail.append(&domain, builder.finish()?, positions)?;
+        for Rows { domain, mut builder, positions } in gathered.rows {
+            self.tail.append(domain.name(), builder.finish()?, positions)?;
         }
         let mut letters = gathered.letters;
         letters.sort_by_key(|(position, _)| *position);
@@ -296,9 +313,9 @@ impl Acceptor {
     /// Tells the tail which prefix of each table is decided. A late reading may yet become a row of its
     /// domain's table or a dead letter, so it holds back both.
     fn tell_decided(&mut self) {
-        let mut undecided = self.deciding.clone();
-        for late in &self.waiting {
-            late::lower(&mut undecided, late.domain.name(), late.position);
+        let mut undecided = self.first_deciding.clone();
+        for (table, first) in &self.first_waiting {
+            late::lower(&mut undecided, table, *first);
         }
         if let Some(first) = undecided.values().min().copied() {
             undecided.insert(dead_letter::TABLE.to_owned(), first);
@@ -315,10 +332,7 @@ impl Acceptor {
     /// Begins to decide all that waits; [`Acceptor::take_verdicts`] must follow before the next.
     pub fn look_up(&mut self, after: Duration) -> Lookup {
         let waiting = std::mem::take(&mut self.waiting);
-        self.deciding.clear();
-        for late in &waiting {
-            late::lower(&mut self.deciding, late.domain.name(), late.position);
-        }
+        self.first_deciding = std::mem::take(&mut self.first_waiting);
         self.metrics.lookup_begins();
         let (tail, tables) = (self.tail.clone(), self.known.borrow().tables.clone());
         Box::pin(async move {
@@ -336,10 +350,13 @@ impl Acceptor {
                 tracing::warn!(error, readings = readings.len(), "late readings wait for the lake");
                 readings.append(&mut self.waiting);
                 self.waiting = readings;
+                for (table, first) in std::mem::take(&mut self.first_deciding) {
+                    late::lower(&mut self.first_waiting, &table, first);
+                }
                 return Ok(false);
             }
         };
-        self.deciding.clear();
+        self.first_deciding.clear();
         let mut gathered = Gathered::default();
         self.metrics
             .undecided
@@ -379,39 +396,15 @@ impl Acceptor {
 
 impl Gathered {
     fn row(&mut self, domain: &Arc<Domain>, origin: Origin<'_>, reading: &Reading<'_>, position: Position) {
-        let entry = self.builders.entry((domain.name().to_owned(), domain.versions().len()));
-        let (builder, positions) = entry.or_insert_with(|| (Builder::new(domain.clone()), Vec::new()));
-        builder.push(origin, reading);
-        positions.push(position);
-    }
-}
-
-/// What a dead letter takes from the record it stands in.
-struct Letter<'a> {
-    source: Arc<str>,
-    position: Position,
-    record: &'a Record<'a>,
-}
-
-impl Letter<'_> {
-    fn whole(&self, reason: Reason, detail: String, bytes: &[u8], index: u32) -> DeadLetter {
-        self.of(Rejected { index, reason, detail, bytes })
-    }
-
-    fn of(&self, rejected: Rejected<'_>) -> DeadLetter {
-        let named = Topic::parse(self.record.topic).map(|topic| topic.tenant);
-        DeadLetter {
-            tenant: self.record.tenant.or(named).map(str::to_owned),
-            topic: self.record.topic.to_owned(),
-            received_at_us: self.record.received_at_us,
-            reason: rejected.reason,
-            detail: rejected.detail,
-            payload: rejected.bytes.to_vec(),
-            payload_bytes: rejected.bytes.len() as i64,
-            source: self.source.to_string(),
-            position: self.position as i64,
-            index: rejected.index.into(),
-        }
+        let known = self.rows.iter().position(|rows| Arc::ptr_eq(&rows.domain, domain));
+        let at = known.unwrap_or_else(|| {
+            let builder = Builder::new(domain.clone());
+            self.rows.push(Rows { domain: domain.clone(), builder, positions: Vec::new() });
+            self.rows.len() - 1
+        });
+        let rows = &mut self.rows[at];
+        rows.builder.push(origin, reading);
+        rows.positions.push(position);
     }
 }
 

@@ -28,7 +28,6 @@ const RETRY: Duration = Duration::from_secs(2);
 const SEALINGS_MAX: usize = 4;
 
 /// Commits the tails of one source.
-#[derive(Clone)]
 pub struct Committer {
     /// The tails.
     pub tail: Tail,

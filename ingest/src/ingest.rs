@@ -128,28 +128,19 @@ impl Ingest {
         };
         let committer = tokio::spawn(run_committer(committer, stop.clone(), fail.clone()));
         let mut keepers = vec![tokio::spawn(keep_lease(lease.clone(), clock.clone(), fail.clone()))];
-        if config.trust_clock {
-            metrics.credible().trust();
-        }
-        let mut keeper = ClockKeeper {
+        let keeper = ClockKeeper {
             clock: clock.clone(),
             journal: journal.clone(),
             metrics: metrics.clone(),
             known: known.subscribe(),
             holds: false,
         };
-        // Before the doors open, so that nothing is acknowledged by a wrong clock.
-        keeper.look();
-        keepers.push(tokio::spawn(keeper.run()));
+        keepers.push(keep_clock(keeper, config.trust_clock));
         if let Some(files) = schema_files {
             let watch = watch_schemas(files, lake, lease.clone(), tail.clone(), known);
             keepers.push(tokio::spawn(watch));
         }
-        let limited = door::Config { limits: config.limits, ..door::Config::default() };
-        let door = listener.map(|listener| {
-            Door::start_with(limited, listener, journal.clone(), metrics.clone(), clock.clone())
-        });
-        let door = door.transpose().map_err(|source| Error::Start { what: "the MQTT listener", source })?;
+        let door = open_door(listener, config.limits, &journal, &metrics, &clock)?;
         let subscriber = config.broker.map(|broker| {
             Subscriber::start(broker, &source, journal.clone(), metrics.clone(), clock, stop.child_token())
         });
@@ -310,6 +301,28 @@ async fn caught_up(tail: &Tail, metrics: &Metrics, last: Position) {
     if tokio::time::timeout(CATCH_UP_MAX, done).await.is_err() {
         tracing::warn!("late readings of before the start are not decided yet, and not visible");
     }
+}
+
+/// Looks at the clock before the doors open, so that nothing is acknowledged by a wrong one, and ever after.
+fn keep_clock(mut keeper: ClockKeeper, trusted: bool) -> Task<()> {
+    if trusted {
+        keeper.metrics.credible().trust();
+    }
+    keeper.look();
+    tokio::spawn(keeper.run())
+}
+
+fn open_door(
+    listener: Option<TcpListener>,
+    limits: door::Limits,
+    journal: &Group,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+) -> Result<Option<Door>, Error> {
+    let Some(listener) = listener else { return Ok(None) };
+    let config = door::Config { limits, ..door::Config::default() };
+    let door = Door::start_with(config, listener, journal.clone(), metrics.clone(), clock.clone());
+    door.map(Some).map_err(|source| Error::Start { what: "the MQTT listener", source })
 }
 
 /// Ends with the journal, for a last truncation.

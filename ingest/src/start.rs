@@ -160,7 +160,7 @@ async fn rebuild_watermarks(
     let mut watermarks = Watermarks::default();
     for (name, (table, snapshot)) in snapshots.iter().filter(|(name, _)| *name != dead_letter::TABLE) {
         for ((tenant, device), time_us) in table.newest_times(snapshot).await? {
-            watermarks.raise(name, &tenant, &device, time_us);
+            *watermarks.of(name, &tenant, &device) = time_us;
         }
     }
     Ok(watermarks)

@@ -7,6 +7,8 @@
 //! Rows are in memory first; then they are sealed into local files, and these are what a commit takes. So
 //! memory has a limit however long the lake is away.
 
+mod table;
+
 use std::{
     collections::{BTreeMap, HashSet},
     ops::RangeInclusive,
@@ -15,7 +17,7 @@ use std::{
 
 use arrow::{
     array::{AsArray, BooleanArray, RecordBatch},
-    compute::{concat_batches, filter_record_batch},
+    compute::filter_record_batch,
     datatypes::{SchemaRef, TimestampMicrosecondType},
 };
 use futures::future::BoxFuture;
@@ -28,6 +30,7 @@ use zeugma_lake::{
 };
 
 use crate::metrics::{Metrics, of};
+use table::TableTail;
 
 /// A table's rows in memory are sealed before their time when they take this much: a file of them has
 /// about 5 MB. Sealing holds three more copies of them for a moment: as they were, in order, encoded.
@@ -36,9 +39,6 @@ pub const SEAL_BYTES: usize = 48 << 20;
 /// Acceptance waits while the rows in memory of all tables together take more: five tables at
 /// [`SEAL_BYTES`], or one that disk or processor cannot seal as quickly as it grows.
 pub const TAIL_BYTES_MAX: usize = 256 << 20;
-
-/// Batches of fewer rows are joined with their neighbours, so that a query meets few.
-const SMALL_ROWS: usize = 4_096;
 
 /// The tails of all tables of one source; clones are the same tails.
 #[derive(Debug, Clone)]
@@ -62,21 +62,6 @@ struct State {
     tables: BTreeMap<String, TableTail>,
     /// Everything at or before it has been through acceptance, but for what is undecided.
     accepted_through: Position,
-}
-
-#[derive(Debug)]
-struct TableTail {
-    columns: SchemaRef,
-    /// In memory.
-    batches: Vec<TailBatch>,
-    /// In memory, while a file is made of them.
-    sealing: Vec<TailBatch>,
-    /// Bytes of both.
-    bytes: usize,
-    sealed: Vec<Arc<Sealed>>,
-    released_through: Position,
-    /// The lowest position of a reading of this table that waits for its decision.
-    undecided: Option<Position>,
 }
 
 /// How far a sealing reaches.
@@ -331,71 +316,6 @@ impl seam::Tail for Tail {
                 sealed: tail.sealed.clone(),
             })
         })
-    }
-}
-
-impl TableTail {
-    fn in_memory(&self) -> impl Iterator<Item = &TailBatch> {
-        self.sealing.iter().chain(&self.batches)
-    }
-
-    fn rows(&self) -> usize {
-        let in_memory: usize = self.in_memory().map(|batch| batch.rows.num_rows()).sum();
-        in_memory + self.sealed.iter().map(|sealed| sealed.rows()).sum::<usize>()
-    }
-
-    fn decided_through(&self, accepted_through: Position) -> Position {
-        self.undecided.map_or(accepted_through, |first| accepted_through.min(first - 1))
-    }
-
-    /// The lowest position that this table still needs from the journal.
-    fn first_needed(&self) -> Option<Position> {
-        let in_memory = self.in_memory().filter_map(|batch| batch.positions.first().copied());
-        let sealed = self.sealed.iter().map(|sealed| *sealed.positions().start());
-        in_memory.chain(sealed).chain(self.undecided).min()
-    }
-
-    fn take_for_sealing(&mut self, through: Position) -> Option<Cut> {
-        let mut left = Vec::new();
-        for batch in std::mem::take(&mut self.batches) {
-            let (taken, kept) = batch.split(through);
-            self.sealing.extend(taken);
-            left.extend(kept);
-        }
-        self.batches = left;
-        let first = self.sealing.iter().filter_map(|batch| batch.positions.first()).min()?;
-        let last = self.sealing.iter().filter_map(|batch| batch.positions.last()).max()?;
-        let rows = self.sealing.iter().map(|batch| batch.rows.clone()).collect();
-        Some(Cut { columns: self.columns.clone(), rows, positions: *first..=*last })
-    }
-
-    fn release(&mut self, through: Position) {
-        self.released_through = self.released_through.max(through);
-        self.sealed.retain(|sealed| *sealed.positions().end() > through);
-    }
-
-    fn count_bytes(&mut self) {
-        self.bytes = self.in_memory().map(|batch| batch.rows.get_array_memory_size()).sum();
-    }
-
-    /// Joins the last two batches as long as both are small and of one size, so that each row is copied
-    /// a logarithmic number of times. Late readings, whose positions lie before, stay by themselves.
-    fn join_small(&mut self) -> Result<(), LakeError> {
-        while let [.., before, last] = self.batches.as_slice() {
-            let in_order = before.positions.last() <= last.positions.first();
-            let small =
-                before.rows.num_rows() <= 2 * last.rows.num_rows() && before.rows.num_rows() < SMALL_ROWS;
-            if !(in_order && small && before.rows.schema_ref() == last.rows.schema_ref()) {
-                return Ok(());
-            }
-            let rows = concat_batches(before.rows.schema_ref(), [&before.rows, &last.rows])?;
-            let positions = before.positions.iter().chain(last.positions.iter()).copied().collect();
-            self.bytes -= before.rows.get_array_memory_size() + last.rows.get_array_memory_size();
-            self.bytes += rows.get_array_memory_size();
-            self.batches.truncate(self.batches.len() - 2);
-            self.batches.push(TailBatch { rows, positions });
-        }
-        Ok(())
     }
 }
 

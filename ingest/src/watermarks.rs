@@ -1,6 +1,9 @@
 //! Watermarks: the newest time accepted of each device, by which most readings are known to be new.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
+
+/// Before any time that a reading may have: that of a device of which none was accepted yet.
+pub const NEVER_US: i64 = i64::MIN;
 
 /// The newest time of each device, by domain, tenant and device.
 #[derive(Debug, Default)]
@@ -9,26 +12,11 @@ pub struct Watermarks {
 }
 
 impl Watermarks {
-    /// The newest time accepted; `None` where the device has never been accepted.
-    pub fn of(&self, domain: &str, tenant: &str, device: &str) -> Option<i64> {
-        self.domains.get(domain)?.get(tenant)?.get(device).copied()
-    }
-
-    /// Raises a device's watermark to a time; it never falls.
-    pub fn raise(&mut self, domain: &str, tenant: &str, device: &str, time_us: i64) {
-        // Looked up by reference first: a known device costs no allocation.
-        if let Some(known) = self
-            .domains
-            .get_mut(domain)
-            .and_then(|tenants| tenants.get_mut(tenant))
-            .and_then(|devices| devices.get_mut(device))
-        {
-            *known = (*known).max(time_us);
-            return;
-        }
-        let tenants = self.domains.entry(domain.to_owned()).or_default();
-        let devices = tenants.entry(tenant.to_owned()).or_default();
-        devices.insert(device.to_owned(), time_us);
+    /// The newest time accepted, which the caller may raise; [`NEVER_US`] of a device that is new. A known
+    /// device costs no allocation.
+    pub fn of(&mut self, domain: &str, tenant: &str, device: &str) -> &mut i64 {
+        let tenants = self.domains.entry_ref(domain).or_default();
+        tenants.entry_ref(tenant).or_default().entry_ref(device).or_insert(NEVER_US)
     }
 }
 
@@ -37,13 +25,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn watermark_rises_and_never_falls() {
+    fn each_device_of_each_domain_has_a_watermark_of_its_own() {
         let mut watermarks = Watermarks::default();
-        assert_eq!(watermarks.of("fleet", "lamia", "bus-1"), None);
-        watermarks.raise("fleet", "lamia", "bus-1", 5);
-        watermarks.raise("fleet", "lamia", "bus-1", 3);
-        watermarks.raise("fleet", "lamia", "bus-2", 9);
-        assert_eq!(watermarks.of("fleet", "lamia", "bus-1"), Some(5));
-        assert_eq!(watermarks.of("parking", "lamia", "bus-1"), None);
+        assert_eq!(*watermarks.of("fleet", "lamia", "bus-1"), NEVER_US);
+        *watermarks.of("fleet", "lamia", "bus-1") = 5;
+        *watermarks.of("fleet", "lamia", "bus-2") = 9;
+        assert_eq!(*watermarks.of("fleet", "lamia", "bus-1"), 5);
+        assert_eq!(*watermarks.of("parking", "lamia", "bus-1"), NEVER_US);
+        assert_eq!(*watermarks.of("fleet", "ostrava", "bus-1"), NEVER_US);
     }
 }

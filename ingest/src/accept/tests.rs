@@ -113,7 +113,7 @@ fn reading(second: i64, occupied: i64) -> String {
 /// Watermarks as a start rebuilds them: the device's newest reading lies at this second.
 fn newest(second: i64) -> Watermarks {
     let mut watermarks = Watermarks::default();
-    watermarks.raise("parking", "lamia", "p1", NOW_US - 1_000_000_000 + second * 1_000_000);
+    *watermarks.of("parking", "lamia", "p1") = NOW_US - 1_000_000_000 + second * 1_000_000;
     watermarks
 }
 
