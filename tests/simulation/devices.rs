@@ -7,7 +7,7 @@ use zeugma_journal::{Batch, Payload, Record};
 pub struct Publish {
     /// When it was received, microseconds since 1970.
     pub received_at_us: i64,
-    /// Of which device; even ones report vehicles, often, odd ones car parks, seldom.
+    /// Of which device; even ones report vehicles, often, odd ones links of buildings, seldom.
     pub device: usize,
     /// Time and value of each reading.
     pub readings: Vec<(i64, i64)>,
@@ -18,9 +18,15 @@ pub struct Publish {
 /// How many devices there are.
 pub const DEVICES: usize = 6;
 
+/// The table that hears much; it is committed after the dead letters.
+pub const OFTEN: &str = "fleet";
+
+/// The table that hears little; it is committed before the dead letters.
+pub const SELDOM: &str = "connectivity";
+
 /// The table of a device's readings.
 pub fn table(device: usize) -> &'static str {
-    if device.is_multiple_of(2) { "fleet" } else { "parking" }
+    if device.is_multiple_of(2) { OFTEN } else { SELDOM }
 }
 
 impl Publish {
@@ -42,10 +48,10 @@ impl Publish {
             return "nonsense".to_owned();
         }
         let reading = |(time_us, value): &(i64, i64)| match table(self.device) {
-            "fleet" => {
+            OFTEN => {
                 format!(r#"{{"time":{time_us},"latitude":38.5,"longitude":22.5,"odometer_m":{value}}}"#)
             }
-            _ => format!(r#"{{"time":{time_us},"occupied_spaces":{value}}}"#),
+            _ => format!(r#"{{"time":{time_us},"up":true,"rx_bytes":{value}}}"#),
         };
         format!("[{}]", self.readings.iter().map(reading).collect::<Vec<_>>().join(","))
     }
@@ -67,7 +73,7 @@ impl Devices {
 
     /// The next publish.
     pub fn next(&mut self, random: &mut fastrand::Rng, now_us: i64) -> Publish {
-        // Car parks are silent most of the time.
+        // Links are silent most of the time.
         let device = if random.u8(..10) == 0 { 1 + 2 * random.usize(..3) } else { 2 * random.usize(..3) };
         let publish = match random.u8(..20) {
             0..3 if !self.sent.is_empty() => self.again(random, now_us),

@@ -5,6 +5,8 @@
 //! - [`store`] - goes away, refuses, loses answers, is slow
 //! - [`devices`] - new readings, repeats, late ones, conflicts, nonsense
 //! - [`oracle`] - what must be found, by the rule of identity
+//! - [`process`] - what `zeugma ingest` is made of, on that disk and over that store
+//! - [`sight`] - what a question sees
 //! - [`world`] - one step after the other, as chance has it
 //!
 //! Everything that happens follows from the seed, so the same seed gives the same trace.
@@ -12,6 +14,8 @@
 pub mod devices;
 pub mod disk;
 pub mod oracle;
+mod process;
+mod sight;
 pub mod store;
 pub mod world;
 

@@ -18,14 +18,14 @@ use object_store::{
 };
 use tokio::sync::Notify;
 
-/// What the next put of a table's log meets.
+/// What a put of a table's log meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreFault {
     /// It is done, and its answer is lost.
     LostAnswer,
     /// It is not done.
     Refused,
-    /// The next put of a data file is not done.
+    /// The put of a data file is not done.
     DataRefused,
 }
 
@@ -33,7 +33,8 @@ pub enum StoreFault {
 #[derive(Debug)]
 pub struct SimStore {
     objects: InMemory,
-    fault: Mutex<Option<StoreFault>>,
+    /// With the number of puts of its kind that pass before it.
+    fault: Mutex<Option<(StoreFault, u8)>>,
     away: AtomicBool,
     gate: Arc<Gate>,
 }
@@ -80,9 +81,9 @@ impl Default for SimStore {
 }
 
 impl SimStore {
-    /// Arms a fault for the next put of its kind.
-    pub fn arm(&self, fault: StoreFault) {
-        *self.fault() = Some(fault);
+    /// Arms a fault for a put of its kind, after so many others.
+    pub fn arm(&self, fault: StoreFault, after: u8) {
+        *self.fault() = Some((fault, after));
     }
 
     /// Whether nothing answers any more.
@@ -102,7 +103,7 @@ impl SimStore {
         self.gate.open();
     }
 
-    fn fault(&self) -> MutexGuard<'_, Option<StoreFault>> {
+    fn fault(&self) -> MutexGuard<'_, Option<(StoreFault, u8)>> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -113,12 +114,13 @@ impl SimStore {
     /// The armed fault, if it is for a put of this object.
     fn meets(&self, location: &Path) -> Option<StoreFault> {
         let (log, data) = (location.as_ref().contains("_delta_log"), location.as_ref().ends_with(".parquet"));
-        let mut fault = self.fault();
-        let meets = fault.filter(|fault| match fault {
+        let mut armed = self.fault();
+        let (fault, after) = armed.filter(|(fault, _)| match fault {
             StoreFault::DataRefused => data && !log,
             StoreFault::LostAnswer | StoreFault::Refused => log,
-        });
-        meets.inspect(|_| *fault = None)
+        })?;
+        *armed = after.checked_sub(1).map(|after| (fault, after));
+        armed.is_none().then_some(fault)
     }
 }
 

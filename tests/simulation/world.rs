@@ -1,57 +1,31 @@
 //! The world: everything that can happen between a device and the lake, one step after the other.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     fs,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
 
-use arrow::{
-    array::{AsArray, RecordBatch},
-    compute::cast,
-    datatypes::{DataType, Int64Type, TimestampMicrosecondType},
-};
-use futures::TryStreamExt;
-use object_store::memory::InMemory;
 use tempfile::TempDir;
-use zeugma_ingest::{
-    Clock, Metrics,
-    accept::{Acceptor, Known, Lookup},
-    committer::Committer,
-    start::{Opened, Steps},
-    tail::{Reach, Tail},
-};
+use zeugma_ingest::{Clock, start::Opened, tail::Reach};
 use zeugma_journal::{Batch, Journal, Synced};
-use zeugma_lake::{
-    Error as LakeError, ErrorKind, Lake, Lease, Position, Shelf, Snapshot, Store, find,
-    lease::LEASE_MS,
-    seam::{self, Tail as _},
-};
+use zeugma_lake::{Error as LakeError, ErrorKind, Lake, Store, lease::LEASE_MS};
 
 use super::{
     devices::{Devices, Publish},
     disk::{DiskFault, Image, SimDisk},
     oracle::{Oracle, Rows},
+    process::{Running, SEGMENT_BYTES, marks},
+    sight::{TABLES, dead_letters, lake_rows, visible},
     store::{SimStore, StoreFault},
 };
 
 /// 2026-09-21T14:13:20Z.
 const BEGIN_US: i64 = 1_790_000_000_000_000;
-
-/// Segments turn every few blocks.
-const SEGMENT_BYTES: u64 = 4_000;
-
-/// The tables that devices report to.
-const TABLES: [&str; 2] = ["fleet", "parking"];
-
-const DEAD_LETTERS: &str = "dead_letters";
-
-/// How often a reader tries to bring snapshot and tail together.
-const MEETINGS_MAX: usize = 4;
 
 type Wrong = Result<(), String>;
 
@@ -72,26 +46,6 @@ pub struct World {
     seen: BTreeMap<&'static str, Rows>,
     /// What happened, step by step.
     pub trace: Vec<String>,
-}
-
-/// The process, as long as it lives.
-struct Running {
-    journal: Journal,
-    source: String,
-    lease: Lease,
-    acceptor: Acceptor,
-    tail: Tail,
-    /// Kept, as acceptance and committer look at what it sends.
-    _known: tokio::sync::watch::Sender<Known>,
-    committer: Committer,
-    forget: Arc<AtomicU64>,
-    lookup: Option<Lookup>,
-    /// Synced and not accepted yet.
-    blocks: VecDeque<Synced>,
-    /// Whether all that the journal held at the start is decided: before that nobody is answered.
-    caught_up: bool,
-    /// A lake of the reader's own, with snapshots of its own age.
-    reader: Lake,
 }
 
 impl World {
@@ -183,50 +137,15 @@ impl World {
     async fn restart(&mut self) -> Wrong {
         // Whoever held the lake may have held it for another source.
         self.clock_us.fetch_add(LEASE_MS * 1_000, Ordering::SeqCst);
-        let running = self.start().await.map_err(|error| format!("the start failed: {error}"))?;
+        let failed = |error: &dyn std::fmt::Display| format!("the start failed: {error}");
+        let lake = self.lake().await.map_err(|error| failed(&error))?;
+        let reader = self.lake().await.map_err(|error| failed(&error))?;
+        let started = Running::start(&self.disk, self.data.path(), &lake, reader, self.clock()).await;
+        let running = started.map_err(|error| failed(&error))?;
         self.note(format!("started at {}", running.journal.next()));
         self.oracle.reopened(running.journal.next())?;
         self.running = Some(running);
         Ok(())
-    }
-
-    async fn start(&self) -> Result<Running, zeugma_ingest::Error> {
-        let (journal, _) = Journal::open_on(self.disk.clone(), SEGMENT_BYTES)?;
-        let lake = self.lake().await?;
-        let metrics = Arc::new(Metrics::default());
-        let opened = Opened::open(journal, self.data.path(), &lake, None, &self.clock()).await?;
-        let Steps { acceptor, tail, known } = opened.steps(&metrics).await?;
-        let blocks = opened.replay().collect::<Result<_, _>>()?;
-        let Opened { journal, source, lease, .. } = opened;
-        let forget = Arc::new(AtomicU64::new(0));
-        let forgotten = forget.clone();
-        let committer = Committer {
-            tail: tail.clone(),
-            known: known.subscribe(),
-            shelf: Arc::new(Shelf::with_store(Arc::new(InMemory::new()), &lease)),
-            forget: Arc::new(move |through| {
-                forgotten.fetch_max(through, Ordering::SeqCst);
-            }),
-            lease: lease.clone(),
-            interval: Duration::from_secs(60),
-            metrics,
-            clock: self.clock(),
-        };
-        let reader = self.lake().await?;
-        Ok(Running {
-            journal,
-            source,
-            lease,
-            acceptor,
-            tail,
-            _known: known,
-            committer,
-            forget,
-            lookup: None,
-            blocks,
-            caught_up: false,
-            reader,
-        })
     }
 
     /// What was submitted is synced, then acknowledged; or it is not, and will be sent again.
@@ -306,10 +225,11 @@ impl World {
 
     async fn seal(&mut self) -> Wrong {
         let Some(running) = &self.running else { return Ok(()) };
+        let mut failed = 0;
         for table in TABLES {
-            running.committer.seal(table, Reach::Accepted).await.map_err(|error| error.to_string())?;
+            failed += u8::from(running.committer.seal(table, Reach::Accepted).await.is_err());
         }
-        self.note("sealed under pressure");
+        self.note(format!("sealed under pressure; {failed} tables were not"));
         Ok(())
     }
 
@@ -367,10 +287,16 @@ impl World {
     }
 
     fn harm_disk(&mut self) {
-        let fault = match self.random.u8(..4) {
+        let fault = match self.random.u8(..5) {
             0 => DiskFault::Sync,
             1 => DiskFault::SyncNames,
             2 => {
+                if let Some(running) = &self.running {
+                    running.shelf.arm(StoreFault::DataRefused, self.random.u8(..2));
+                }
+                return self.note("a sealing will fail");
+            }
+            3 => {
                 self.disk.set_full(true);
                 return self.note("the disk is full");
             }
@@ -394,8 +320,9 @@ impl World {
                 return self.note("the store is back");
             }
         };
-        self.store.arm(fault);
-        self.note(format!("the store will fail: {fault:?}"));
+        let after = self.random.u8(..4);
+        self.store.arm(fault, after);
+        self.note(format!("the store will fail, {after} puts later: {fault:?}"));
     }
 
     /// Another ingest wants the lake: refused while our lease lasts; later it gets it, and we must not write.
@@ -407,7 +334,7 @@ impl World {
         let lake = self.lake().await.map_err(|error| error.to_string())?;
         let data = tempfile::tempdir().map_err(|error| error.to_string())?;
         let open = async || {
-            let (journal, _) = Journal::open_on(Arc::new(SimDisk::default()), SEGMENT_BYTES)?;
+            let (journal, _) = Journal::open_on(Arc::new(SimDisk::default()), SEGMENT_BYTES, marks())?;
             Opened::open(journal, data.path(), &lake, None, &self.clock()).await
         };
         if open().await.is_ok() {
@@ -452,7 +379,7 @@ impl World {
             }
             _ => Arc::default(),
         };
-        let held = match Journal::open_on(self.disk.clone(), SEGMENT_BYTES) {
+        let held = match Journal::open_on(self.disk.clone(), SEGMENT_BYTES, marks()) {
             Ok((journal, _)) => journal.first()..journal.next(),
             Err(error) => return Err(format!("a backup cannot be opened: {error}")),
         };
@@ -466,6 +393,9 @@ impl World {
     async fn finish(&mut self) -> Wrong {
         self.store.calm();
         self.disk.calm();
+        if let Some(running) = &self.running {
+            running.shelf.calm();
+        }
         self.sync();
         if self.running.is_none() {
             self.restart().await?;
@@ -514,95 +444,4 @@ fn check_subset(name: &str, part: &Rows, whole: &Rows, wrong: &str) -> Wrong {
             Err(format!("{name}: {identity:?} = {value} {wrong}; there is {:?}", whole.get(identity)))
         }
     }
-}
-
-/// What a question sees: snapshot and tail at their seam. The outer error is the store's.
-async fn visible(running: &Running, name: &str, fresh: bool) -> Result<Result<Rows, String>, LakeError> {
-    let table = running.reader.table(name);
-    let mut snapshot = table.load().await?;
-    if !fresh {
-        // An older one, as a cache may hold.
-        snapshot = running.committer.known.borrow().tables[name].known().unwrap_or(snapshot);
-    }
-    for _ in 0..MEETINGS_MAX {
-        let view = running.tail.view(name).await?;
-        if let Some(beyond) = seam::join(snapshot.committed_through(&view.source), &view) {
-            let mut batches = beyond.rows;
-            batches.extend(snapshot_rows(&running.reader, &snapshot).await?);
-            for sealed in &beyond.sealed {
-                for file in sealed.files() {
-                    let rows = find::read(&sealed.store(), file, sealed.columns()).await?;
-                    batches.extend(rows.try_collect::<Vec<_>>().await?);
-                }
-            }
-            return Ok(rows_of(name, &batches));
-        }
-        snapshot = table.load().await?;
-    }
-    Ok(Err(format!("{name}: snapshot and tail do not meet")))
-}
-
-async fn snapshot_rows(lake: &Lake, snapshot: &Snapshot) -> Result<Vec<RecordBatch>, LakeError> {
-    let domains = zeugma_schemas::domain::Domains::builtin();
-    let columns = domains.get(snapshot.table()).map(|domain| domain.columns().clone());
-    let columns = columns.unwrap_or_else(zeugma_schemas::dead_letter::columns);
-    let mut batches = Vec::new();
-    for file in snapshot.files() {
-        let rows = find::read(&lake.store().root(), file, &columns).await?;
-        batches.extend(rows.try_collect::<Vec<_>>().await?);
-    }
-    Ok(batches)
-}
-
-/// Rows by their identity; one that is there twice is wrong.
-fn rows_of(name: &str, batches: &[RecordBatch]) -> Result<Rows, String> {
-    let mut rows = Rows::new();
-    for batch in batches {
-        let value = if name == "fleet" { "odometer_m" } else { "occupied_spaces" };
-        let values = cast(&batch[value], &DataType::Int64).map_err(|error| error.to_string())?;
-        let (devices, times) =
-            (batch["device"].as_string_view(), batch["time"].as_primitive::<TimestampMicrosecondType>());
-        for row in 0..batch.num_rows() {
-            let device =
-                devices.value(row).trim_start_matches('d').parse().map_err(|_| "a strange device")?;
-            let identity = (device, times.value(row));
-            if rows.insert(identity, values.as_primitive::<Int64Type>().value(row)).is_some() {
-                return Err(format!("{name}: {identity:?} is there twice"));
-            }
-        }
-    }
-    Ok(rows)
-}
-
-/// All rows of the lake alone.
-async fn lake_rows(lake: &Lake) -> Result<BTreeMap<&'static str, Rows>, String> {
-    let mut all = BTreeMap::new();
-    for name in TABLES {
-        let snapshot = lake.table(name).load().await.map_err(|error| error.to_string())?;
-        let batches = snapshot_rows(lake, &snapshot).await.map_err(|error| error.to_string())?;
-        all.insert(name, rows_of(name, &batches)?);
-    }
-    Ok(all)
-}
-
-/// Positions of a source that have a dead letter; none may have the same one twice.
-async fn dead_letters(lake: &Lake, source: &str) -> Result<Vec<Position>, String> {
-    let snapshot = lake.table(DEAD_LETTERS).load().await.map_err(|error| error.to_string())?;
-    let batches = snapshot_rows(lake, &snapshot).await.map_err(|error| error.to_string())?;
-    let mut found = Vec::new();
-    for batch in &batches {
-        let sources = batch["source"].as_string_view();
-        let positions = batch["position"].as_primitive::<Int64Type>();
-        let indexes = cast(&batch["index"], &DataType::Int64).map_err(|error| error.to_string())?;
-        for row in (0..batch.num_rows()).filter(|row| sources.value(*row) == source) {
-            found.push((positions.value(row) as Position, indexes.as_primitive::<Int64Type>().value(row)));
-        }
-    }
-    let all = found.len();
-    found.sort_unstable();
-    found.dedup();
-    if found.len() < all {
-        return Err("a dead letter is there twice".into());
-    }
-    Ok(found.into_iter().map(|(position, _)| position).collect())
 }
