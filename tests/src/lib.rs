@@ -3,6 +3,7 @@
 //! - [`city`] - everything in one process, on free ports, in a temporary folder
 //! - [`device`] - an MQTT client that publishes and waits for its acknowledgement
 //! - [`load`] - very many readings over MQTT, at little cost
+//! - [`check`] - whether what it sent is found, each once
 //! - [`ask`] - questions to a server of another process, from code that is not asynchronous
 //! - [`process`] - what a process has used
 //! - [`program`] - the real binary as a child process, which can be killed
@@ -13,6 +14,7 @@
 //! - [`simulation`] - every failure we know of, from a seed
 
 pub mod ask;
+pub mod check;
 pub mod city;
 pub mod device;
 pub mod fake_broker;

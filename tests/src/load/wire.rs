@@ -55,7 +55,8 @@ pub fn hear(bytes: &[u8]) -> Option<(Heard, usize)> {
     Some((heard, head_len + body_len))
 }
 
-fn length(mut len: usize, out: &mut Vec<u8>) {
+/// Appends the length of what follows, seven bits a byte (MQTT 3.1.1, 2.2.3).
+pub fn length(mut len: usize, out: &mut Vec<u8>) {
     while len >= 0x80 {
         out.push(len as u8 | 0x80);
         len >>= 7;

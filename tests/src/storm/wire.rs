@@ -8,20 +8,15 @@ use tokio::{
     time::timeout,
 };
 
+use crate::load::wire::length;
+
 /// How long an answer to a dial or a CONNECT may take in a storm.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A packet with its length.
 pub fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
-    let (mut bytes, mut left) = (vec![kind], body.len());
-    loop {
-        let low = (left & 0x7f) as u8;
-        left >>= 7;
-        bytes.push(if left > 0 { low | 0x80 } else { low });
-        if left == 0 {
-            break;
-        }
-    }
+    let mut bytes = vec![kind];
+    length(body.len(), &mut bytes);
     bytes.extend_from_slice(body);
     bytes
 }

@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{chance::Chance, victim::Place};
+use crate::victim::Place;
 
 /// How long an aim is waited for; after that the kill is one at a random moment.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -42,12 +43,12 @@ pub enum Aim {
 
 impl Aim {
     /// Chosen by chance, but for what is possible only now and then.
-    pub fn choose(chance: &mut Chance, place: &Place, rate: f64) -> Aim {
+    pub fn choose(chance: &mut Rng, place: &Place, rate: f64) -> Aim {
         let segments = segments(&place.journal());
         let open_bytes = segments.iter().max().map_or(0, |newest| bytes(newest));
         let soon = rate * RECORD_BYTES * PATIENCE.as_secs_f64() * 0.8;
         let (turns, truncates) = (open_bytes as f64 + soon > SEGMENT_BYTES as f64, segments.len() > 1);
-        match chance.between(0, 100) {
+        match chance.u8(0..100) {
             0..70 if truncates => Aim::Truncate,
             0..70 if turns => Aim::Turn,
             0..30 => Aim::Random,
@@ -60,12 +61,12 @@ impl Aim {
     }
 
     /// Waits for the moment while the victim serves; answers what it was in the end.
-    pub fn wait(self, chance: &mut Chance, place: &Place) -> Aim {
+    pub fn wait(self, chance: &mut Rng, place: &Place) -> Aim {
         let after = match self {
             Aim::Random => Duration::from_secs(3),
             _ => Duration::from_secs(1),
         };
-        std::thread::sleep(chance.below(after));
+        std::thread::sleep(below(chance, after));
         let journal = place.journal();
         let come = match self {
             Aim::Random | Aim::Start | Aim::Replay => true,
@@ -107,20 +108,17 @@ impl Aim {
     }
 
     /// Half of the kills hit at once, the others somewhat later.
-    fn jitter(self, chance: &mut Chance) -> Duration {
+    fn jitter(self, chance: &mut Rng) -> Duration {
         let at_most = match self {
             Aim::Random | Aim::Start | Aim::Sync => return Duration::ZERO,
             Aim::File => Duration::from_millis(150),
             Aim::Turn | Aim::Truncate | Aim::Commit | Aim::Replay => Duration::from_millis(20),
         };
-        match chance.between(0, 2) {
-            0 => Duration::ZERO,
-            _ => chance.below(at_most),
-        }
+        if chance.bool() { Duration::ZERO } else { below(chance, at_most) }
     }
 
     /// The moment after [`Aim::Replay`]'s word at which it hits.
-    pub fn after_replay(chance: &mut Chance) -> Duration {
+    pub fn after_replay(chance: &mut Rng) -> Duration {
         Aim::Replay.jitter(chance)
     }
 }
@@ -163,4 +161,9 @@ fn bytes(path: &Path) -> u64 {
 
 fn changed(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+}
+
+/// A time below this one, by chance.
+pub fn below(chance: &mut Rng, time: Duration) -> Duration {
+    time.mul_f64(chance.f64())
 }

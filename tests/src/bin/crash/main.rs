@@ -2,8 +2,6 @@
 //! was acknowledged is missing, or anything is there twice.
 
 mod aim;
-mod chance;
-mod check;
 mod part;
 mod victim;
 
@@ -19,8 +17,8 @@ use clap::Parser;
 use serde::{Deserialize, Serialize};
 
 use aim::Aim;
-use check::Found;
 use part::Outcome;
+use zeugma_tests::check::Found;
 
 /// Kills `zeugma ingest` while devices publish; every acknowledged reading must be found exactly once
 #[derive(Debug, Parser)]

@@ -3,17 +3,17 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Context, ensure};
+use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 use zeugma_tests::{
     ask::Asker,
+    check::{self, Found},
     load::{Crowd, Format, Load, Plan, Report},
 };
 
 use crate::{
     Args,
-    aim::Aim,
-    chance::Chance,
-    check::{self, Found},
+    aim::{Aim, below},
     victim::{Place, Victim},
 };
 
@@ -32,7 +32,7 @@ pub fn run(part: u64, kills: u64, args: &Args, folder: &Path) -> anyhow::Result<
     if folder.exists() {
         std::fs::remove_dir_all(folder)?;
     }
-    let mut chance = Chance::of(args.seed, part);
+    let mut chance = Rng::with_seed(Rng::with_seed(args.seed).u64(..) ^ part);
     let place = Place::new(folder, &mut chance)?;
     let crowd = Crowd {
         connections: args.connections,
@@ -63,12 +63,12 @@ pub fn run(part: u64, kills: u64, args: &Args, folder: &Path) -> anyhow::Result<
 }
 
 /// One life of the victim, from its start to its kill; answers what was hit.
-fn strike(chance: &mut Chance, place: &Place, rate: f64, start: &mut Duration) -> anyhow::Result<Aim> {
+fn strike(chance: &mut Rng, place: &Place, rate: f64, start: &mut Duration) -> anyhow::Result<Aim> {
     let aim = Aim::choose(chance, place, rate);
     let victim = Victim::start(place)?;
     let hit = match aim {
         Aim::Start => {
-            std::thread::sleep(chance.below(*start));
+            std::thread::sleep(below(chance, *start));
             aim
         }
         Aim::Replay => {

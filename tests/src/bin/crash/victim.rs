@@ -11,9 +11,8 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use fastrand::Rng;
 use zeugma_tests::Program;
-
-use crate::chance::Chance;
 
 /// Said when the journal's readings have been handed to acceptance.
 const OPEN: &str = "journal open";
@@ -26,7 +25,7 @@ const START_MAX: Duration = Duration::from_secs(120);
 
 /// Ports below the range that the kernel gives to clients: one of those that connect again and again
 /// could be given the very port it connects to, and find itself.
-const PORTS: std::ops::Range<u64> = 20_000..32_000;
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// Where a victim is: its folders and its ports.
 #[derive(Debug, Clone)]
@@ -52,10 +51,10 @@ enum Said {
 
 impl Place {
     /// A new place below a folder.
-    pub fn new(folder: &Path, chance: &mut Chance) -> anyhow::Result<Place> {
+    pub fn new(folder: &Path, chance: &mut Rng) -> anyhow::Result<Place> {
         std::fs::create_dir_all(folder)?;
         let mut port = || {
-            let ports = (0..1_000).map(|_| chance.between(PORTS.start, PORTS.end) as u16);
+            let ports = (0..1_000).map(|_| chance.u16(PORTS));
             let addrs = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
             addrs.into_iter().find(|addr| TcpListener::bind(addr).is_ok()).context("there is no free port")
         };

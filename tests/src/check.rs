@@ -1,4 +1,5 @@
-//! What must hold after the kills: every reading acknowledged is found once, and nothing that was not sent.
+//! What must hold after whatever happened: every reading acknowledged is found once, and nothing that was
+//! not sent.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +9,8 @@ use std::{
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use zeugma_tests::{
+
+use crate::{
     ask::Asker,
     load::{Crowd, Report, crowd::CHECK_SQL},
 };
@@ -143,7 +145,7 @@ fn wait_until_quiet(asker: &Asker, acknowledged: u64) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zeugma_tests::load::{Counts, latency::Latency};
+    use crate::load::{Counts, latency::Latency};
 
     /// One connection with two devices: ten readings sent, seven acknowledged, so that the first device
     /// has sent five and heard of four.
