@@ -109,23 +109,16 @@ async fn broker_that_forgot_our_session_gets_our_subscription_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connection_cut_for_a_while_loses_nothing() {
-    let broker = peers::Mosquitto::start();
-    let wire = Wire::to(broker.addr()).await;
-    let city = city_behind(format!("mqtt://{}", wire.addr())).await;
-    let publishing = tokio::spawn({
-        let addr = broker.addr();
-        async move { publish(addr, 0..20_000).await }
-    });
-    until_some(&city).await;
-    wire.cut();
-    tokio::time::sleep(outage()).await;
-    wire.mend();
-    publishing.await.unwrap();
-    until(&city, 20_000).await;
+    nothing_is_lost_through(Wire::cut).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn frozen_connection_loses_nothing() {
+    nothing_is_lost_through(Wire::freeze).await;
+}
+
+/// Something happens to the connection to a broker while devices publish there.
+async fn nothing_is_lost_through(harm: impl FnOnce(&Wire)) {
     let broker = peers::Mosquitto::start();
     let wire = Wire::to(broker.addr()).await;
     let city = city_behind(format!("mqtt://{}", wire.addr())).await;
@@ -134,7 +127,7 @@ async fn frozen_connection_loses_nothing() {
         async move { publish(addr, 0..20_000).await }
     });
     until_some(&city).await;
-    wire.freeze();
+    harm(&wire);
     tokio::time::sleep(outage()).await;
     wire.mend();
     publishing.await.unwrap();
