@@ -54,7 +54,8 @@ pub fn open(files: &[(Position, Vec<u8>)]) -> Opened {
             Segment::OtherFormat => return Opened::OtherFormat,
             Segment::Damaged(at) => return Opened::Damaged { file, at: *at },
             Segment::Begun if !newest => return Opened::Damaged { file, at: 0 },
-            Segment::Begun => *named,
+            // It could not be begun, and records went on before it.
+            Segment::Begun => end.map_or(*named, |(_, next, _)| (*named).max(next)),
             Segment::Whole { follows, .. } => *follows,
         };
         if let Some((before, next, good_bytes)) = end

@@ -65,7 +65,7 @@ pub fn inspect(folder: &Path, mut each: impl FnMut(&Synced) -> bool) -> Result<V
             read => read.map_err(Error::disk("read", &path))?,
         };
         let (segment, go_on) = read(path, first, &bytes, &mut each);
-        if let Some(before) = found.last_mut() {
+        if let Some(before) = found.last_mut().filter(|before| !segment.is_left_over(before.next)) {
             before.end_before(segment.follows);
         }
         found.push(segment);
@@ -94,6 +94,11 @@ fn names(folder: &Path) -> std::io::Result<Vec<String>> {
 }
 
 impl Segment {
+    /// Whether it is the beginning of one that could not be begun, records having gone on before it.
+    pub(crate) fn is_left_over(&self, next: Position) -> bool {
+        self.format.is_none() && self.bytes <= segment::HEAD as u64 && self.first <= next
+    }
+
     /// Holds its end against where the next segment goes on: elsewhere, records are missing.
     fn end_before(&mut self, follows: Position) {
         if follows == self.next {

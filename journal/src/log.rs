@@ -57,36 +57,19 @@ impl Journal {
         mut random: Rng,
     ) -> Result<(Journal, Recovery), Error> {
         let mut segments = segment::list(&*disk)?;
-        let mut recovery = Recovery::default();
-        // The newest segment that is whole.
-        let mut newest: Option<Contents> = None;
-        for (index, &first) in segments.iter().enumerate() {
-            let contents = segment::read(&*disk, first)?;
-            if contents.is_none() && index + 1 < segments.len() {
-                return Err(damaged(&*disk, first, 0, "its header is not whole"));
-            }
-            let follows = contents.as_ref().map_or(first, |contents| contents.head.follows);
-            // A torn end before a segment that goes on where it begins was cut off and never synced.
-            if let Some(before) = newest.as_ref().filter(|before| before.next != follows) {
-                let problem = before.torn.unwrap_or("records are missing after it");
-                return Err(damaged(&*disk, before.head.first, before.good_bytes, problem));
-            }
-            if let Some(mut contents) = contents {
-                recovery.records += contents.records();
-                contents.blocks.clear();
-                newest = Some(contents);
-            }
-        }
+        let (mut recovery, newest) = read_all(&*disk, &segments)?;
         let (open, open_bytes, next) = match newest {
             Some(contents) if segments.last() == Some(&contents.head.first) => {
                 recovery.torn_bytes = renew(&*disk, &contents)?;
                 (contents.head, contents.good_bytes, contents.next)
             }
-            // Nothing yet, or a newest segment that a crash left without a header.
+            // There is none yet, or the newest was never begun.
             newest => {
-                let begun = segments.last().copied().unwrap_or(1);
-                let next = newest.map_or(begun, |contents| contents.next);
-                segments.retain(|first| *first != next);
+                let begun = segments.pop();
+                let next = newest.map_or(begun.unwrap_or(1), |contents| contents.next);
+                if let Some(begun) = begun.filter(|begun| *begun != next) {
+                    segment::delete(&*disk, begun)?;
+                }
                 segments.push(next);
                 let head = Head { first: next, follows: next, mark: random.u64(..) };
                 segment::create(&*disk, &head)?;
@@ -184,7 +167,12 @@ impl Journal {
     fn turn(&mut self) -> Result<(), Error> {
         let head = Head { first: self.next, follows: self.next, mark: self.random.u64(..) };
         let created = segment::create(&*self.disk, &head);
-        self.poisoned = matches!(created, Err(Error::Poisoned));
+        self.poisoned = match &created {
+            Ok(()) => false,
+            // What is left of it must not stand before the next one: records go on in the old one.
+            Err(Error::Disk { .. }) => segment::delete(&*self.disk, head.first).is_err(),
+            Err(_) => true,
+        };
         created?;
         self.mark = head.mark;
         self.open_bytes = segment::HEAD as u64;
@@ -195,6 +183,35 @@ impl Journal {
     fn open_segment(&self) -> Position {
         self.segments.last().copied().unwrap_or(self.next)
     }
+}
+
+/// Reads all segments, which must follow each other; answers the newest that was begun, without its blocks.
+fn read_all(disk: &dyn Disk, segments: &[Position]) -> Result<(Recovery, Option<Contents>), Error> {
+    let mut recovery = Recovery::default();
+    let mut newest: Option<Contents> = None;
+    for (index, &first) in segments.iter().enumerate() {
+        let contents = segment::read(disk, first)?;
+        if contents.is_none() && index + 1 < segments.len() {
+            return Err(damaged(disk, first, 0, "its header is not whole"));
+        }
+        let follows = match (&contents, &newest) {
+            (Some(contents), _) => contents.head.follows,
+            // Where it could not be begun, records went on in the one before it.
+            (None, Some(before)) => first.max(before.next),
+            (None, None) => first,
+        };
+        // A torn end before a segment that goes on where it begins was cut off and never synced.
+        if let Some(before) = newest.as_ref().filter(|before| before.next != follows) {
+            let problem = before.torn.unwrap_or("records are missing after it");
+            return Err(damaged(disk, before.head.first, before.good_bytes, problem));
+        }
+        if let Some(mut contents) = contents {
+            recovery.records += contents.records();
+            contents.blocks.clear();
+            newest = Some(contents);
+        }
+    }
+    Ok((recovery, newest))
 }
 
 fn damaged(disk: &dyn Disk, first: Position, at: u64, problem: &'static str) -> Error {

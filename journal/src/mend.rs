@@ -47,6 +47,9 @@ pub fn mend(folder: &Path, random: &mut Rng) -> Result<Mended, Error> {
         blocks.retain(|block| following.is_none_or(|following| block.first < following));
         let before = follows.unwrap_or(found.follows);
         follows = Some(blocks.last().map_or(first, |block: &Synced| block.last() + 1));
+        if following.is_none() && found.is_left_over(before) {
+            break;
+        }
         let headless = found.format.is_none() && (following.is_some() || found.bytes > segment::HEAD as u64);
         // Known to its header, but not to whoever was stopped before this could be told.
         mended.lost.extend((is_mending && found.follows < first).then(|| (found.follows, first - 1)));

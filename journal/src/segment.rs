@@ -109,6 +109,13 @@ pub(crate) fn replace(disk: &dyn Disk, first: Position, bytes: &[u8]) -> Result<
     disk.rename(&new, &name).and_then(|()| disk.sync_names()).map_err(failed("replace"))
 }
 
+/// Deletes a segment, durably.
+pub(crate) fn delete(disk: &dyn Disk, first: Position) -> Result<(), Error> {
+    let name = name(first);
+    let deleted = disk.delete(&name).and_then(|()| disk.sync_names());
+    deleted.map_err(Error::disk("delete", disk.place(&name)))
+}
+
 /// Reads a whole segment; `None` where the file has no whole header, as a crash at its creation leaves it.
 pub(crate) fn read(disk: &dyn Disk, first: Position) -> Result<Option<Contents>, Error> {
     let name = name(first);

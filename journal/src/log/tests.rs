@@ -1,5 +1,10 @@
-use std::{fs, path::PathBuf};
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+};
 
+use fastrand::Rng;
 use proptest::prelude::*;
 
 use super::*;
@@ -126,6 +131,91 @@ fn missing_segment_and_a_shortened_one_are_damage_and_a_torn_end_that_goes_on_is
     let error = Journal::open(folder.path()).unwrap_err();
     assert!(matches!(&error, Error::Damaged { path, .. } if *path == middle), "{error}");
     fs::remove_file(&middle).unwrap();
+    let error = Journal::open(folder.path()).unwrap_err();
+    assert!(error.to_string().contains("records are missing"), "{error}");
+}
+
+/// A disk that takes this many bytes more.
+#[derive(Debug)]
+struct SmallDisk {
+    folder: Folder,
+    room: AtomicUsize,
+}
+
+impl Disk for SmallDisk {
+    fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let room = self.room.load(SeqCst);
+        self.folder.append(name, &bytes[..bytes.len().min(room)])?;
+        if bytes.len() > room {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.room.fetch_sub(bytes.len(), SeqCst);
+        Ok(())
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.folder.list()
+    }
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.folder.read(name)
+    }
+    fn create(&self, name: &str) -> io::Result<()> {
+        self.folder.create(name)
+    }
+    fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
+        self.folder.cut(name, bytes)
+    }
+    fn sync(&self, name: &str) -> io::Result<()> {
+        self.folder.sync(name)
+    }
+    fn sync_names(&self) -> io::Result<()> {
+        self.folder.sync_names()
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.folder.rename(from, to)
+    }
+    fn delete(&self, name: &str) -> io::Result<()> {
+        self.folder.delete(name)
+    }
+    fn place(&self, name: &str) -> PathBuf {
+        self.folder.place(name)
+    }
+}
+
+#[test]
+fn segment_that_could_not_be_begun_is_taken_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk =
+        Arc::new(SmallDisk { folder: Folder::open(folder.path()).unwrap(), room: AtomicUsize::new(300) });
+    let (mut journal, _) = Journal::open_on(disk.clone(), 1_000, Rng::with_seed(1)).unwrap();
+    journal.append(&batch(&[b"a"])).unwrap();
+    disk.room.store(17, SeqCst);
+    // Everything is committed, and there is no room for a whole header of the next segment.
+    assert!(matches!(journal.truncate(1), Err(Error::Disk { .. })));
+    disk.room.store(1_000, SeqCst);
+    assert_eq!(journal.append(&batch(&[b"b"])).unwrap(), 2);
+    drop((journal, disk));
+    let (journal, _) = Journal::open(folder.path()).unwrap();
+    assert_eq!(payloads(&journal, 1), [(2, b"b".to_vec())]);
+}
+
+#[test]
+fn beginning_of_a_segment_that_was_left_over_is_taken_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    journal.append(&batch(&[b"a", b"b", b"c"])).unwrap();
+    drop(journal);
+    let left_over = folder.path().join("00000000000000000002.journal");
+    fs::write(&left_over, b"ZEUGMAJ").unwrap();
+    let found = crate::inspect::inspect(folder.path(), |_| true).unwrap();
+    assert!(found.iter().flat_map(|segment| &segment.faults).all(|fault| !fault.damage), "{found:?}");
+    let mended = crate::mend::mend(folder.path(), &mut Rng::with_seed(1)).unwrap();
+    assert_eq!(mended, crate::mend::Mended::default());
+    let (journal, _) = Journal::open(folder.path()).unwrap();
+    assert_eq!((journal.next(), payloads(&journal, 0).len(), left_over.exists()), (4, 3, false));
+    drop(journal);
+    // One that begins later says that records are missing.
+    fs::write(folder.path().join("00000000000000000006.journal"), b"ZEUGMAJ").unwrap();
     let error = Journal::open(folder.path()).unwrap_err();
     assert!(error.to_string().contains("records are missing"), "{error}");
 }
