@@ -2,7 +2,12 @@
 
 use std::{path::Path, time::Duration};
 
-use zeugma_tests::{City, Device, FakeBroker, Program, Wire, city::PATIENCE, peers, program};
+use zeugma_tests::{
+    City, Device, FakeBroker, Program, Wire,
+    city::PATIENCE,
+    load::{Crowd, Format, Load, Plan},
+    peers, program,
+};
 
 use super::with_peers::ready;
 
@@ -139,6 +144,34 @@ async fn until_some(city: &City) {
     while city.value(COUNT).await == 0 {
         assert!(tokio::time::Instant::now() < deadline, "nothing arrives");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_may_be_in_flight_waits_for_us_and_arrives() {
+    const READINGS: u64 = 200_000;
+    let broker = peers::Mosquitto::start();
+    let wire = Wire::to(broker.addr()).await;
+    let city = city_behind(format!("mqtt://{}", wire.addr())).await;
+    let load = Plan {
+        addr: broker.addr(),
+        crowd: Crowd { connections: 10, devices: 10, tenants: 1, seed: 1 },
+        format: Format::Avro,
+        in_flight: 1_000,
+        rate: None,
+        readings: Some(READINGS),
+        reconnects: false,
+    };
+    // The broker sends, and hears of nothing; and again, as long as it has much to send.
+    wire.freeze();
+    tokio::task::spawn_blocking(|| Load::start(load).unwrap().finish().unwrap()).await.unwrap();
+    for _ in 0..2 {
+        wire.cut();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        wire.mend();
+        ready(&city).await;
+    }
+    city.until("SELECT count(*) FROM fleet", READINGS).await;
+    assert_eq!(city.dead_letters().await, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

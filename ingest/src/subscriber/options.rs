@@ -17,12 +17,20 @@ use zeugma_schemas::topic::FILTER;
 
 use super::{Config, Error};
 
-/// Publishes that the broker may send before the first of them is acknowledged: all packet ids there are.
-pub(super) const RECEIVE_MAXIMUM: u16 = u16::MAX;
+/// Publishes that we ask the broker to send at most before the first of them is acknowledged: at 100,000 a
+/// second what comes in a sixth of a second, and a sync takes milliseconds.
+pub(super) const RECEIVE_MAXIMUM: u16 = 16 << 10;
 
-/// Requests that may wait for the library: an acknowledgement for each of [`RECEIVE_MAXIMUM`] publishes, one
-/// subscription and one farewell.
-pub(super) const REQUESTS_MAX: usize = RECEIVE_MAXIMUM as usize + 2;
+/// Publishes that we bear, at 4 bytes each. When a session is taken up again mosquitto (2.0) sends all that it
+/// has, whatever it was asked, and more than there are packet ids; whoever breaks off then gets it all again.
+/// Half an hour of 10,000 a second is 18 million.
+pub(super) const UNACKNOWLEDGED_MAX: usize = 20_000_000;
+
+/// Acknowledgements that are handed to the library ahead of their time.
+pub(super) const ACKS_AHEAD_MAX: usize = 1_000;
+
+/// Requests that may wait for the library: those, one subscription and one farewell.
+pub(super) const REQUESTS_MAX: usize = ACKS_AHEAD_MAX + 2;
 
 /// The largest packet of the protocol, whose header is five bytes: whatever the broker lets through is taken,
 /// since one packet refused would come again at every reconnect and hold up all behind it.

@@ -1,6 +1,7 @@
 //! The one task of a subscriber: it turns the client library's wheel and hears the journal's answers.
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     pin::pin,
     sync::{
@@ -28,7 +29,7 @@ use super::{
     Error,
     backoff::{PAUSE_MAX, pause},
     gather::{Ack, Gather},
-    options::{RECEIVE_MAXIMUM, filter, restore},
+    options::{ACKS_AHEAD_MAX, UNACKNOWLEDGED_MAX, filter, restore},
 };
 use crate::Metrics;
 
@@ -62,6 +63,10 @@ pub(super) struct State {
     subscribed: bool,
     /// Publishes of this connection that are not acknowledged.
     unacknowledged: usize,
+    /// Acknowledgements of this connection that the library has not got yet.
+    acks: VecDeque<Ack>,
+    /// How many it has got and not written.
+    ahead: usize,
     /// Since when all is well.
     ready_since: Option<Instant>,
     /// An outage has been logged, its end not yet.
@@ -134,11 +139,17 @@ impl Reception {
 
     /// Takes what the library tells.
     fn take(&mut self, eventloop: &mut EventLoop, event: Event) -> Result<(), String> {
+        if matches!(event, Event::Incoming(_)) {
+            // Whatever comes shows that the broker lives: its answer to a ping may stand behind very much else.
+            eventloop.state.await_pingresp = false;
+        }
         match event {
             Event::Incoming(Packet::Publish(publish)) => return self.publish(&publish),
             Event::Outgoing(Outgoing::PubAck(_) | Outgoing::PubRec(_)) => {
                 self.state.unacknowledged = self.state.unacknowledged.saturating_sub(1);
+                self.state.ahead = self.state.ahead.saturating_sub(1);
                 self.metrics.acknowledged.inc();
+                self.hand_over();
             }
             Event::Incoming(Packet::ConnAck(connack)) => {
                 if eventloop.options.keep_alive().is_zero() {
@@ -159,7 +170,7 @@ impl Reception {
         }
         if publish.qos != QoS::AtMostOnce {
             self.state.unacknowledged += 1;
-            if self.state.unacknowledged > RECEIVE_MAXIMUM.into() {
+            if self.state.unacknowledged > UNACKNOWLEDGED_MAX {
                 return Err("it sends more than may be unacknowledged".into());
             }
         }
@@ -169,11 +180,18 @@ impl Reception {
 
     /// Acknowledges what is on disk, in order of receipt.
     pub(super) fn acknowledge(&mut self, acks: &[Ack]) {
-        for &Ack { pkid, qos } in acks {
+        self.state.acks.extend(acks);
+        self.hand_over();
+    }
+
+    /// Hands acknowledgements to the library, a few ahead of what it has written.
+    fn hand_over(&mut self) {
+        while self.state.ahead < ACKS_AHEAD_MAX
+            && let Some(Ack { pkid, qos }) = self.state.acks.pop_front()
+        {
             let publish = Publish { pkid, qos, ..Publish::default() };
-            self.client
-                .try_ack(&publish)
-                .expect("the channel holds one request for each unacknowledged publish");
+            self.client.try_ack(&publish).expect("the channel holds this many");
+            self.state.ahead += 1;
         }
     }
 
@@ -224,6 +242,8 @@ impl Reception {
         self.metrics.broker_away.set(1);
         self.state.linked = false;
         self.state.unacknowledged = 0;
+        self.state.acks = VecDeque::new();
+        self.state.ahead = 0;
         if self.state.ready_since.take().is_some_and(|since| since.elapsed() >= PAUSE_MAX) {
             self.state.failed = 0;
         }
@@ -236,7 +256,7 @@ impl Reception {
     /// Whether the farewell is over. Once all is acknowledged the broker is told; it then closes the connection
     /// and keeps the session.
     fn has_ended(&mut self) -> bool {
-        if self.state.farewell.is_none() || !self.gather.is_empty() {
+        if self.state.farewell.is_none() || !self.gather.is_empty() || !self.state.acks.is_empty() {
             return false;
         }
         if self.state.linked && !self.state.farewell_said {

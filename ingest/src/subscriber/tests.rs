@@ -313,8 +313,7 @@ async fn acknowledgements_inside_the_library_end_with_their_connection() {
         state: State::default(),
     };
     // Queued, and lost with the connection before the library could write them.
-    let queued: Vec<Ack> =
-        (1..=options::RECEIVE_MAXIMUM).map(|pkid| Ack { pkid, qos: QoS::AtLeastOnce }).collect();
+    let queued: Vec<Ack> = (1..=u16::MAX).map(|pkid| Ack { pkid, qos: QoS::AtLeastOnce }).collect();
     reception.acknowledge(&queued);
     // Read from the old connection, and not yet handed out.
     let publish = Publish { pkid: 7, qos: QoS::AtLeastOnce, topic: TOPIC.into(), ..Publish::default() };
