@@ -5,7 +5,7 @@
 //! new connection goes one that has never published, if there is one.
 //!
 //! Packets that were read at once are taken together: a limit is passed by what one read held
-//! ([`UNREAD_BYTES_MAX`]) at most, for each connection.
+//! ([`UNREAD_BYTES_MAX`]) at most, for each connection (see `gate`).
 //!
 //! Until there are tokens a session is bound to no tenant, so the tenant is that of each publish's topic. A
 //! connection counts as one of the tenant it first speaks for, and one that speaks for several tenants is
