@@ -149,13 +149,17 @@ impl Stage {
         self.asker.until("the first commit", START_MAX, |_| Ok(self.committed()? >= BEFORE))?;
         self.switch.off()?;
         let away = Instant::now();
+        // A commit that was under way may have come through.
+        std::thread::sleep(LOOK);
+        let before = self.committed()?;
         while !load.is_over() {
             std::thread::sleep(LOOK);
             self.show(load.acknowledged(), readings);
         }
         let report = load.finish()?;
+        ensure!(self.committed()? == before, "something was committed: the lake was not away");
         println!(
-            "away         {:.0} s, {} acknowledged at {:.0}/s, memory at most {:.0} MiB",
+            "away         {:.0} s, {before} committed before, {} acknowledged at {:.0}/s, memory at most {:.0} MiB",
             away.elapsed().as_secs_f64(),
             report.acknowledged(),
             readings as f64 / report.elapsed.as_secs_f64(),
