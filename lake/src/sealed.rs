@@ -18,8 +18,14 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use deltalake_core::kernel::Add;
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, local::LocalFileSystem, path::Path};
+use tokio::sync::oneshot;
 
-use crate::{Error, Lease, Position, Store, layout, snapshot::DataFile, table::PARTITION};
+use crate::{
+    Error, Lease, Position, Store,
+    layout::{self, Encoded},
+    snapshot::DataFile,
+    table::PARTITION,
+};
 
 /// Files that are put into the lake at once.
 const PUTS_AT_ONCE: usize = 8;
@@ -85,11 +91,7 @@ impl Shelf {
         batches: Vec<RecordBatch>,
         now_ms: i64,
     ) -> Result<Sealed, Error> {
-        let encoded = {
-            let columns = columns.clone();
-            tokio::task::spawn_blocking(move || layout::encode(&columns, &batches))
-        };
-        let encoded = encoded.await.map_err(|error| Error::Internal(error.to_string()))??;
+        let encoded = encode_aside(columns.clone(), batches).await?;
         let name = format!("{:06}-{:06}", self.epoch, self.sealings.fetch_add(1, Ordering::Relaxed));
         let (table, store) = (table.to_owned(), self.store.clone());
         let mut sealed = Sealed { table, columns, positions, store, files: Vec::new(), rows: 0 };
@@ -105,6 +107,27 @@ impl Shelf {
             });
         }
         Ok(sealed)
+    }
+}
+
+/// Lays rows into files on a thread of its own, which gives way to all others: a device waits for its
+/// acknowledgement, nobody waits for a file.
+async fn encode_aside(columns: SchemaRef, batches: Vec<RecordBatch>) -> Result<Vec<Encoded>, Error> {
+    let (tell, told) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("seal".into()).spawn(move || {
+        give_way();
+        // Nobody waits any more where the program stops.
+        drop(tell.send(layout::encode(&columns, &batches)));
+    });
+    thread.map_err(|error| Error::Internal(format!("no thread can be started: {error}")))?;
+    told.await.map_err(|_| Error::Internal("the thread that seals has panicked".into()))?
+}
+
+/// Lets this thread have a quarter of a processor that others want too (setpriority(2)).
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, 5) {
+        tracing::debug!(%error, "the thread that seals keeps its priority");
     }
 }
 
