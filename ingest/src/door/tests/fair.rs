@@ -1,11 +1,14 @@
 //! A tenant over a limit is slowed, and its neighbour is not.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use super::{
     super::limits::UNREAD_BYTES_MAX,
     BOTH,
-    site::{Client, Site},
+    site::{Client, PATIENCE, Site},
 };
 
 const LIMITED: &str = "city/v1/lamia/fleet/bus-1";
@@ -33,14 +36,19 @@ fn tenant_over_its_rate_waits_and_its_neighbour_does_not() {
     for version in BOTH {
         let (mut limited, _) = Client::connect(site.addr(), version);
         let (mut neighbour, _) = Client::connect(site.addr(), version);
+        let slowed = site.metrics.slowed.get();
         let over = publish_all(&limited, LIMITED, PAYLOAD, 3_000);
         let within = publish_all(&neighbour, NEIGHBOUR, PAYLOAD, 1_000);
         (1..=1_000).for_each(|id| assert_eq!(neighbour.acknowledged(id).0, 0));
+        let deadline = Instant::now() + PATIENCE;
+        while site.metrics.slowed.get() == slowed {
+            assert!(Instant::now() < deadline, "nothing slows it");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let before = limited.count_acknowledged(&site);
         // MQTT 5 adds a byte to each.
         let at_most = 2_001 + READ_TOGETHER / PUBLISH_BYTES;
         assert!((1_900..=at_most).contains(&before), "{before}");
-        assert!(site.metrics.slowed.get() > 0);
         // It stays so until time goes on, and then loses nothing.
         assert_eq!(limited.count_acknowledged(&site), 0);
         site.now_us.fetch_add(10_000_000, Ordering::SeqCst);
@@ -86,7 +94,7 @@ fn everybody_waits_in_turn_where_the_rate_of_all_is_used_up() {
     while received_in_the_end(&site) < 10_000 {
         site.now_us.fetch_add(1_000_000, Ordering::SeqCst);
         seconds += 1;
-        assert!(seconds < 20, "it goes on");
+        assert!(seconds < 200, "it goes on");
     }
     counts
         .iter_mut()
