@@ -89,7 +89,7 @@ fn read(named: Position, bytes: &[u8]) -> Segment {
         true => {}
     }
     let (follows, mark) = (number(bytes, 20, 8), number(bytes, 28, 8));
-    if follows > named {
+    if follows > named || !(1..=1 << 62).contains(&named) {
         return Segment::Damaged(0);
     }
     let (mut at, mut next, mut records) = (SEGMENT_HEAD, named, Vec::new());

@@ -83,6 +83,12 @@ impl Folder {
     }
 }
 
+/// The names of all files in a folder.
+pub(crate) fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let names = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+    Ok(names.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
 /// Makes a folder and those above it, where they are missing, with names that are durable.
 fn create_folders(path: &Path) -> io::Result<()> {
     let path = std::path::absolute(path)?;
@@ -97,8 +103,7 @@ fn create_folders(path: &Path) -> io::Result<()> {
 
 impl Disk for Folder {
     fn list(&self) -> io::Result<Vec<String>> {
-        let names = std::fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
-        Ok(names.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
+        names(&self.path)
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {

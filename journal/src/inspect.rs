@@ -11,6 +11,7 @@ use std::{
 use crate::{
     Error, Position, Synced,
     block::{self, Parsed},
+    disk::names,
     segment,
 };
 
@@ -86,11 +87,6 @@ pub(crate) fn read(
     let mut reading = Reading::begin(path, first, bytes);
     let go_on = reading.blocks(bytes, each);
     (reading.segment, go_on)
-}
-
-fn names(folder: &Path) -> std::io::Result<Vec<String>> {
-    let names = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
-    Ok(names.collect::<std::io::Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 impl Segment {

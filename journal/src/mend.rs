@@ -50,7 +50,7 @@ pub fn mend(folder: &Path, random: &mut Rng) -> Result<Mended, Error> {
         if following.is_none() && found.is_left_over(before) {
             break;
         }
-        let headless = found.format.is_none() && (following.is_some() || found.bytes > segment::HEAD as u64);
+        let headless = found.format.is_none() && following.is_some();
         // Known to its header, but not to whoever was stopped before this could be told.
         mended.lost.extend((is_mending && found.follows < first).then(|| (found.follows, first - 1)));
         is_mending = before != found.follows || headless || found.faults.iter().any(|fault| fault.damage);

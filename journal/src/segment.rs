@@ -7,7 +7,7 @@
 //! segment that ends before that position: the same one, but where records were lost and given up
 //! (see [`crate::mend`]). The mark is random, and stands in every block.
 
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use crate::{
     Disk, Error, Position, Synced,
@@ -21,6 +21,8 @@ const CHECKED: usize = 8 + 4 + 8 + 8 + 8;
 /// Bytes before the first block.
 pub(crate) const HEAD: usize = CHECKED + 4;
 const EXTENSION: &str = "journal";
+/// Positions beyond it are nonsense, at any rate for any time; below it nothing that is added overflows.
+const POSITION_MAX: Position = 1 << 62;
 
 /// What a segment's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,10 +111,13 @@ pub(crate) fn replace(disk: &dyn Disk, first: Position, bytes: &[u8]) -> Result<
     disk.rename(&new, &name).and_then(|()| disk.sync_names()).map_err(failed("replace"))
 }
 
-/// Deletes a segment, durably.
+/// Makes sure that there is no such segment, durably.
 pub(crate) fn delete(disk: &dyn Disk, first: Position) -> Result<(), Error> {
     let name = name(first);
-    let deleted = disk.delete(&name).and_then(|()| disk.sync_names());
+    let deleted = match disk.delete(&name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        deleted => deleted.and_then(|()| disk.sync_names()),
+    };
     deleted.map_err(Error::disk("delete", disk.place(&name)))
 }
 
@@ -164,6 +169,9 @@ pub(crate) fn read_head(path: &Path, first: Position, bytes: &[u8]) -> Result<Op
     let head = Head { first: number(12), follows: number(20), mark: number(28) };
     if head.first != first || head.follows > first {
         return damaged("its header and its name differ");
+    }
+    if !(1..=POSITION_MAX).contains(&first) {
+        return damaged("its header names an impossible position");
     }
     Ok(Some(head))
 }

@@ -311,10 +311,14 @@ fn header(first: Position) -> Vec<u8> {
 fn impossible_position_in_a_header_is_damage() {
     for first in [0, u64::MAX, (1 << 62) + 1] {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("00000000000000000001.journal"), header(first)).unwrap();
-        let error = Journal::open(folder.path()).unwrap_err();
-        assert!(matches!(error, Error::Damaged { at: 0, .. }), "{error}");
-        assert!(inspect(folder.path(), |_| true).unwrap()[0].faults[0].damage);
+        for name in [1, first] {
+            let file = folder.path().join(format!("{name:020}.journal"));
+            fs::write(&file, header(first)).unwrap();
+            let error = Journal::open(folder.path()).unwrap_err();
+            assert!(matches!(error, Error::Damaged { at: 0, .. }), "{error}");
+            assert!(inspect(folder.path(), |_| true).unwrap()[0].faults[0].damage);
+            fs::remove_file(file).unwrap();
+        }
     }
 }
 

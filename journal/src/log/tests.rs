@@ -160,6 +160,9 @@ impl Disk for SmallDisk {
         self.folder.read(name)
     }
     fn create(&self, name: &str) -> io::Result<()> {
+        if self.room.load(SeqCst) == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.folder.create(name)
     }
     fn cut(&self, name: &str, bytes: u64) -> io::Result<()> {
@@ -197,6 +200,20 @@ fn segment_that_could_not_be_begun_is_taken_away() {
     drop((journal, disk));
     let (journal, _) = Journal::open(folder.path()).unwrap();
     assert_eq!(payloads(&journal, 1), [(2, b"b".to_vec())]);
+}
+
+#[test]
+fn segment_for_which_there_is_not_even_a_name_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk =
+        Arc::new(SmallDisk { folder: Folder::open(folder.path()).unwrap(), room: AtomicUsize::new(300) });
+    let (mut journal, _) = Journal::open_on(disk.clone(), 1_000, Rng::with_seed(1)).unwrap();
+    journal.append(&batch(&[b"a"])).unwrap();
+    disk.room.store(0, SeqCst);
+    assert!(matches!(journal.truncate(1), Err(Error::Disk { .. })));
+    disk.room.store(1_000, SeqCst);
+    journal.truncate(1).expect("nothing failed that could not be tried again");
+    assert_eq!((journal.first(), journal.append(&batch(&[b"b"])).unwrap()), (2, 2));
 }
 
 #[test]
