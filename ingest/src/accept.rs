@@ -10,6 +10,7 @@
 //! are replayed are judged in the same way, [`again`].
 
 pub(crate) mod again;
+mod gathered;
 mod late;
 mod letter;
 
@@ -19,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use zeugma_journal::{Payload, Record, Synced};
 use zeugma_lake::{Error as LakeError, Position, Table};
 use zeugma_schemas::{
-    batch::{Builder, Origin},
+    batch::Origin,
     dead_letter::{self, DeadLetter, Reason},
     domain::{Domain, Domains},
     payload::{Content, Judged, Reading, readings_again},
@@ -33,6 +34,7 @@ use crate::{
     watermarks::Watermarks,
 };
 use again::Again;
+use gathered::{Gathered, Rows};
 use late::Late;
 pub use late::{Undecided, Verdicts};
 use letter::Letter;
@@ -79,22 +81,6 @@ pub struct Acceptor {
 
 /// A look-up that runs beside acceptance.
 pub type Lookup = Pin<Box<dyn Future<Output = Result<Verdicts, Undecided>> + Send>>;
-
-/// What one block adds to the tail.
-#[derive(Default)]
-struct Gathered {
-    /// By domain, of which late readings may know an older version. There are few, so they are looked through.
-    rows: Vec<Rows>,
-    /// With the positions of their records, which those of replayed letters do not name themselves.
-    letters: Vec<(Position, DeadLetter)>,
-}
-
-/// Rows of one domain.
-struct Rows {
-    domain: Arc<Domain>,
-    builder: Builder,
-    positions: Vec<Position>,
-}
 
 impl Acceptor {
     /// Begins with the watermarks of everything that each table holds through the given positions; through
@@ -391,20 +377,6 @@ impl Acceptor {
         self.tell_decided();
         self.metrics.decided(&mut self.tally);
         Ok(true)
-    }
-}
-
-impl Gathered {
-    fn row(&mut self, domain: &Arc<Domain>, origin: Origin<'_>, reading: &Reading<'_>, position: Position) {
-        let known = self.rows.iter().position(|rows| Arc::ptr_eq(&rows.domain, domain));
-        let at = known.unwrap_or_else(|| {
-            let builder = Builder::new(domain.clone());
-            self.rows.push(Rows { domain: domain.clone(), builder, positions: Vec::new() });
-            self.rows.len() - 1
-        });
-        let rows = &mut self.rows[at];
-        rows.builder.push(origin, reading);
-        rows.positions.push(position);
     }
 }
 

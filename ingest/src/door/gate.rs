@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Packets of one connection that may pass before they are counted.
-pub(super) const UNCOUNTED_MAX: u8 = 16;
+const UNCOUNTED_MAX: u8 = 16;
 
 /// Puts a gate before each connection's service.
 pub(super) struct Gates;
