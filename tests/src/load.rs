@@ -28,6 +28,20 @@ pub use crowd::{Crowd, Format};
 use latency::Latency;
 use run::Run;
 
+/// How large a load is, as flags of the programs that measure.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LoadArgs {
+    /// Connections of the load generator
+    #[arg(long, default_value_t = 100)]
+    pub connections: u64,
+    /// Publishes of one connection that may wait for their acknowledgement
+    #[arg(long, default_value_t = 100)]
+    pub in_flight: u64,
+    /// Devices, where nothing else is said
+    #[arg(long, default_value_t = 1_000)]
+    pub devices: u64,
+}
+
 /// What is published, how, and where.
 #[derive(Debug, Clone)]
 pub struct Plan {

@@ -19,7 +19,7 @@ use zeugma_tests::{
     Program,
     ask::Asker,
     check,
-    load::{Crowd, Format, Load, Plan, Report},
+    load::{Crowd, Format, Load, LoadArgs, Plan, Report},
     process,
     program::free_port,
 };
@@ -46,15 +46,8 @@ struct Args {
     /// The most memory that ingest may have, MiB
     #[arg(long, default_value_t = 1_536.0)]
     memory_max_mib: f64,
-    /// Connections of the devices
-    #[arg(long, default_value_t = 100)]
-    connections: u64,
-    /// Publishes of one connection that may wait for their acknowledgement
-    #[arg(long, default_value_t = 100)]
-    in_flight: u64,
-    /// Devices in all
-    #[arg(long, default_value_t = 1_000)]
-    devices: u64,
+    #[command(flatten)]
+    load: LoadArgs,
     /// Tenants in all
     #[arg(long, default_value_t = 20)]
     tenants: u64,
@@ -123,7 +116,7 @@ impl Stage {
     /// Plays it to the end; whether all is as it must be.
     fn play(&self, args: &Args) -> anyhow::Result<bool> {
         self.asker.until("zeugma to be ready", START_MAX, |asker| asker.get("/readyz").map(|_| true))?;
-        let Args { connections, devices, tenants, in_flight, readings, .. } = *args;
+        let Args { load: LoadArgs { connections, devices, in_flight }, tenants, readings, .. } = *args;
         let crowd = Crowd { connections, devices, tenants, seed: 1 };
         let (format, readings_max) = (Format::Avro, Some(readings));
         let plan = Plan {

@@ -53,10 +53,10 @@ impl Line {
         let subscriber = |format| Way::Subscriber { format };
         Some(match self {
             Line::DoorAvro => (base(args), subscriber(Format::Avro), 2.5),
-            Line::DoorJson => (door(Format::Json, args.devices, 1), subscriber(Format::Json), 1.5),
+            Line::DoorJson => (door(Format::Json, args.load.devices, 1), subscriber(Format::Json), 1.5),
             Line::Broker => (Way::Broker, subscriber(Format::Avro), 0.9),
             Line::Devices => (door(Format::Avro, 1_000_000, 1), base(args), 0.8),
-            Line::Tenants => (door(Format::Avro, args.devices, 332), base(args), 0.95),
+            Line::Tenants => (door(Format::Avro, args.load.devices, 332), base(args), 0.95),
             Line::Latency | Line::End | Line::Memory => return None,
         })
     }
@@ -117,7 +117,7 @@ impl Line {
 
 /// What most lines are compared with: Avro, a thousand devices, one tenant.
 fn base(args: &Args) -> Way {
-    Way::Door { format: Format::Avro, devices: args.devices, tenants: 1 }
+    Way::Door { format: Format::Avro, devices: args.load.devices, tenants: 1 }
 }
 
 fn of(outcomes: &[(Way, Outcome)], way: Way) -> impl Iterator<Item = &Outcome> {

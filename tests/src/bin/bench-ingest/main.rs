@@ -11,6 +11,7 @@ mod subscriber;
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand};
+use zeugma_tests::load::LoadArgs;
 
 use lines::Line;
 use measure::{Outcome, Way};
@@ -24,15 +25,8 @@ pub struct Args {
     /// Readings of each run
     #[arg(long, default_value_t = 5_000_000)]
     readings: u64,
-    /// Connections of the load generator
-    #[arg(long, default_value_t = 100)]
-    connections: u64,
-    /// Publishes of one connection that may wait for their acknowledgement
-    #[arg(long, default_value_t = 100)]
-    in_flight: u64,
-    /// Devices, where a line does not say otherwise
-    #[arg(long, default_value_t = 1_000)]
-    devices: u64,
+    #[command(flatten)]
+    load: LoadArgs,
     /// How often each side runs
     #[arg(long, default_value_t = 2)]
     rounds: u32,
@@ -65,8 +59,8 @@ fn main() -> anyhow::Result<()> {
         "{} readings a run, {} connections, {} in flight, committed every {} or 64 MiB; {} cores, shared with the \
          load generator\n",
         args.readings,
-        args.connections,
-        args.in_flight,
+        args.load.connections,
+        args.load.in_flight,
         args.commit_interval,
         std::thread::available_parallelism().map_or(0, |cores| cores.get())
     );

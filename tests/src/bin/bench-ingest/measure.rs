@@ -88,14 +88,14 @@ impl Outcome {
 pub fn run(way: Way, args: &Args, readings: u64, rate: Option<f64>) -> anyhow::Result<Outcome> {
     let (devices, tenants) = match way {
         Way::Door { devices, tenants, .. } => (devices, tenants),
-        _ => (args.devices, 1),
+        _ => (args.load.devices, 1),
     };
-    let crowd = Crowd { connections: args.connections, devices, tenants, seed: SEED };
+    let crowd = Crowd { connections: args.load.connections, devices, tenants, seed: SEED };
     let plan = |addr| Plan {
         addr,
         crowd,
         format: way.format(),
-        in_flight: args.in_flight,
+        in_flight: args.load.in_flight,
         rate,
         readings: Some(readings),
         reconnects: false,

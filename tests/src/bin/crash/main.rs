@@ -15,10 +15,10 @@ use std::{
 use anyhow::Context;
 use clap::Parser;
 use serde::{Deserialize, Serialize};
+use zeugma_tests::check::Found;
 
 use aim::Aim;
 use part::Outcome;
-use zeugma_tests::check::Found;
 
 /// Kills `zeugma ingest` while devices publish; every acknowledged reading must be found exactly once
 #[derive(Debug, Parser)]
