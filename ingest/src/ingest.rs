@@ -113,14 +113,12 @@ impl Ingest {
         tracing::info!(source, records = replayed, "journal open");
         let (journal, journal_thread) = start_group(journal, blocks_sender, metrics.clone(), fail.clone())?;
         let dead_letters = DeadLetters::new(journal.clone(), replays, clock.clone());
+        let forgetting = journal.clone();
         let committer = Committer {
             tail: tail.clone(),
             known: known.subscribe(),
             shelf: Arc::new(shelf),
-            forget: {
-                let journal = journal.clone();
-                Arc::new(move |through| journal.truncate(through))
-            },
+            forget: Arc::new(move |through| forgetting.truncate(through)),
             lease: lease.clone(),
             interval: config.commit_interval,
             metrics: metrics.clone(),
