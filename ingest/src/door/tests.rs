@@ -13,7 +13,7 @@ use std::{
 
 use rumqttc::{Event, MqttOptions, Packet, QoS};
 use sha2::{Digest, Sha256};
-use site::{Client, Site, packet};
+use site::{Client, PATIENCE, Site, packet};
 use zeugma_schemas::limits::{KEPT_OF_TOO_LARGE_BYTES, PAYLOAD_BYTES_MAX};
 
 const TOPIC: &str = "city/v1/lamia/fleet/bus-1";
@@ -49,7 +49,7 @@ fn without_a_sync_there_is_no_puback() {
     client.socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
     assert_eq!(client.receive(), None);
     site.stuck.store(false, Ordering::SeqCst);
-    client.socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    client.socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     client.acknowledged(2);
 }
 
@@ -77,7 +77,7 @@ fn whoever_publishes_and_leaves_has_published() {
         client.send(&[one.as_slice(), &one, &one, &[0xe0, 0]].concat());
     }
     let began = Instant::now();
-    while site.metrics.synced.get() < 120 && began.elapsed() < Duration::from_secs(5) {
+    while site.metrics.synced.get() < 120 && began.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(site.close().len(), 120);

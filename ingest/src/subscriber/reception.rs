@@ -34,7 +34,7 @@ use super::{
 use crate::Metrics;
 
 /// How long a farewell may take; the program gives all of its parts ten seconds.
-const FAREWELL_MAX: Duration = Duration::from_secs(5);
+pub(super) const FAREWELL_MAX: Duration = Duration::from_secs(5);
 
 /// How often a full journal is asked again.
 const ROOM_RETRY: Duration = Duration::from_millis(5);
