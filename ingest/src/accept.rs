@@ -16,7 +16,7 @@ mod letter;
 
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use zeugma_journal::{Payload, Record, Synced};
 use zeugma_lake::{Error as LakeError, Position, Table};
 use zeugma_schemas::{
@@ -28,13 +28,14 @@ use zeugma_schemas::{
 };
 
 use crate::{
+    blocks::Blocks,
     dead_letters::Replays,
     metrics::{Metrics, Tally, because, lags::NOBODY},
     tail::Tail,
     watermarks::Watermarks,
 };
 use again::Again;
-use gathered::{Gathered, Rows};
+use gathered::Gathered;
 use late::Late;
 pub use late::{Undecided, Verdicts};
 use letter::Letter;
@@ -77,6 +78,8 @@ pub struct Acceptor {
     committed_through: BTreeMap<String, Position>,
     /// Dead letters that came again.
     again: Again,
+    /// Empty between two blocks.
+    gathered: Gathered,
 }
 
 /// A look-up that runs beside acceptance.
@@ -108,6 +111,7 @@ impl Acceptor {
             first_deciding: BTreeMap::new(),
             committed_through,
             again: Again::default(),
+            gathered: Gathered::default(),
         }
     }
 
@@ -121,7 +125,7 @@ impl Acceptor {
     /// # Errors
     /// Only where rows do not fit their own columns, which would be a mistake of ours. An unreachable
     /// lake is waited for.
-    pub async fn run(mut self, mut blocks: mpsc::Receiver<Synced>) -> Result<(), LakeError> {
+    pub async fn run(mut self, mut blocks: Blocks) -> Result<(), LakeError> {
         let mut lookup: Option<Lookup> = None;
         let mut open = true;
         while open || lookup.is_some() || !self.waiting.is_empty() {
@@ -134,7 +138,7 @@ impl Acceptor {
                     let decided = self.take_verdicts(verdicts)?;
                     lookup = (!decided).then(|| self.look_up(RETRY));
                 }
-                block = blocks.recv(), if open && self.waiting.len() < UNDECIDED_MAX => match block {
+                block = blocks.next(), if open && self.waiting.len() < UNDECIDED_MAX => match block {
                     Some(block) => {
                         self.metrics.progress.acceptance.waits(true);
                         self.tail.room().await;
@@ -151,7 +155,7 @@ impl Acceptor {
     /// One block: every reading of it is a row, a dead letter, or waits as late.
     pub fn accept(&mut self, block: &Synced) -> Result<(), LakeError> {
         let known = self.known.borrow().clone();
-        let mut gathered = Gathered::default();
+        let mut gathered = self.gather(&known.domains);
         for (position, record) in block.records() {
             if position > self.accepted_through {
                 let judged = self.again.begin(position, &record);
@@ -286,14 +290,15 @@ impl Acceptor {
         }
     }
 
-    fn put(&self, gathered: Gathered) -> Result<(), LakeError> {
-        for Rows { domain, mut builder, positions } in gathered.rows {
-            self.tail.append(domain.name(), builder.finish()?, positions)?;
-        }
-        let mut letters = gathered.letters;
-        letters.sort_by_key(|(position, _)| *position);
-        let (positions, letters): (Vec<_>, Vec<_>) = letters.into_iter().unzip();
-        self.tail.append(dead_letter::TABLE, dead_letter::to_batch(&letters)?, positions)
+    /// What the next block is gathered in.
+    fn gather(&mut self, domains: &Arc<Domains>) -> Gathered {
+        std::mem::take(&mut self.gathered).of(domains)
+    }
+
+    fn put(&mut self, mut gathered: Gathered) -> Result<(), LakeError> {
+        gathered.take(|table, rows, positions| self.tail.append(table, rows, positions))?;
+        self.gathered = gathered;
+        Ok(())
     }
 
     /// Tells the tail which prefix of each table is decided. A late reading may yet become a row of its
@@ -343,7 +348,8 @@ impl Acceptor {
             }
         };
         self.first_deciding.clear();
-        let mut gathered = Gathered::default();
+        let domains = self.known.borrow().domains.clone();
+        let mut gathered = self.gather(&domains);
         self.metrics
             .undecided
             .dec_by((verdicts.new.len() + verdicts.repeats.len() + verdicts.conflicts.len()) as i64);

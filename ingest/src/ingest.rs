@@ -10,16 +10,14 @@ use std::{
 };
 
 use futures::FutureExt;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinHandle as Task,
-};
+use tokio::{sync::watch, task::JoinHandle as Task};
 use tokio_util::sync::CancellationToken;
 use zeugma_journal::{Group, Journal, Step, Synced};
 use zeugma_lake::{Error as LakeError, ErrorKind, Lake, Lease, Position, Shelf};
 
 use crate::{
     Clock, Error, Metrics, Status,
+    blocks::{self, blocks},
     clock_keeper::ClockKeeper,
     committer::Committer,
     dead_letters::{DeadLetters, Replays},
@@ -30,10 +28,6 @@ use crate::{
     subscriber::{self, Subscriber},
     tail::Tail,
 };
-
-/// Synced blocks that may wait for acceptance; each holds at most what one sync gathered (64 MiB), but a
-/// block of a busy second has about 1 MiB.
-const BLOCKS_WAITING_MAX: usize = 8;
 
 /// How long a start waits until readings of before are visible again. A full hour of replay needs about a
 /// minute; after this time the lake is away, and devices should not have to wait for it.
@@ -100,18 +94,18 @@ impl Ingest {
         let opened = Opened::open(journal, &config.data, &lake, schema_files.as_mut(), &clock).await?;
         let shelf = Shelf::open(&config.data.join("sealed"), &opened.lease)?;
         let Steps { acceptor, tail, known } = opened.steps(&metrics).await?;
-        let (blocks_sender, blocks) = mpsc::channel(BLOCKS_WAITING_MAX);
+        let (handed, blocks) = blocks();
         let replays = Replays::default();
         let acceptor = acceptor.telling(replays.clone());
         let (fail, failed) = watch::channel(None);
         let stop = CancellationToken::new();
         let acceptor = tokio::spawn(reporting(fail.clone(), "acceptance", acceptor.run(blocks)));
         metrics.watch_folder(&config.data);
-        let (replayed, last) = replay(opened.replay(), blocks_sender.clone(), metrics.clone()).await?;
+        let (replayed, last) = replay(opened.replay(), handed.clone(), metrics.clone()).await?;
         let Opened { journal, source, lease, .. } = opened;
         caught_up(&tail, &metrics, last).await;
         tracing::info!(source, records = replayed, "journal open");
-        let (journal, journal_thread) = start_group(journal, blocks_sender, metrics.clone(), fail.clone())?;
+        let (journal, journal_thread) = start_group(journal, handed, metrics.clone(), fail.clone())?;
         let dead_letters = DeadLetters::new(journal.clone(), replays, clock.clone());
         let forgetting = journal.clone();
         let committer = Committer {
@@ -269,7 +263,7 @@ async fn open_journal(data: &Path) -> Result<Journal, Error> {
 /// Hands acceptance what the journal holds; answers how many records that were, and the last position.
 async fn replay(
     synced: impl Iterator<Item = Result<Synced, zeugma_journal::Error>> + Send + 'static,
-    blocks: mpsc::Sender<Synced>,
+    handed: blocks::Sender,
     metrics: Arc<Metrics>,
 ) -> Result<(u64, Position), Error> {
     let replayed = tokio::task::spawn_blocking(move || {
@@ -278,8 +272,8 @@ async fn replay(
             let block = block?;
             records += block.batch.len() as u64;
             last = block.last();
-            metrics.handed_over_again();
-            if blocks.blocking_send(block).is_err() {
+            metrics.handed_over_again(last);
+            if !handed.hand_over(block) {
                 return Err(zeugma_journal::Error::Closed);
             }
         }
@@ -328,14 +322,14 @@ type GroupThread = JoinHandle<Result<Journal, zeugma_journal::Error>>;
 
 fn start_group(
     journal: Journal,
-    blocks: mpsc::Sender<Synced>,
+    handed: blocks::Sender,
     metrics: Arc<Metrics>,
     fail: watch::Sender<Option<String>>,
 ) -> Result<(Group, GroupThread), Error> {
     let counted = metrics.clone();
     let out = move |block: Synced| {
         counted.handed_over(block.last());
-        blocks.blocking_send(block).is_ok()
+        handed.hand_over(block)
     };
     let watch = move |step: Step<'_>| {
         metrics.journal_step(&step);

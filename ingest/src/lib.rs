@@ -10,7 +10,7 @@
 //! 1. received - [`door`] (an MQTT listener) or [`subscriber`] (any broker's client) takes a payload
 //! 2. durable - the journal (its own crate) has it on disk
 //! 3. acknowledged - only now the sender is told
-//! 4. accepted - [`accept`] decodes, checks, and decides whether it is new, by [`watermarks`]
+//! 4. accepted - [`blocks`] come to [`accept`], which decodes, checks, and decides whether it is new, by [`watermarks`]
 //! 5. visible - [`tail`] shows it to the next query
 //! 6. committed - [`committer`] seals it into a file and makes that part of the lake
 //! 7. only in the lake - tail and journal forget it
@@ -21,6 +21,7 @@
 //! [`ingest`] (starts and stops all of it), [`status`], [`metrics`] and [`progress`] (what operators see).
 
 pub mod accept;
+pub mod blocks;
 mod clock_keeper;
 pub mod committer;
 pub mod credible_clock;

@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub struct Progress {
     /// Blocks on their way to the disk.
     pub journal: Step,
-    /// Synced blocks on their way to the tail.
+    /// Records of synced blocks on their way to the tail, by their positions.
     pub acceptance: Step,
 }
 
-/// One step: what was begun, and what is done.
+/// One step: what was begun, and what is done; one by one, or through a number that grows.
 #[derive(Debug, Default)]
 pub struct Step {
     begun: AtomicU64,
@@ -46,6 +46,16 @@ impl Step {
     /// One thing is done.
     pub fn done(&self) {
         self.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// There is more to do, through this number.
+    pub fn begin_through(&self, number: u64) {
+        self.begun.store(number, Ordering::Relaxed);
+    }
+
+    /// Everything through this number is done.
+    pub fn done_through(&self, number: u64) {
+        self.done.store(number, Ordering::Relaxed);
     }
 
     /// Whether it waits for something outside.
@@ -80,7 +90,7 @@ impl Look {
         if self.journal.stuck_since(before.journal) {
             return Some("the journal has not finished one sync");
         }
-        self.acceptance.stuck_since(before.acceptance).then_some("acceptance has not finished one block")
+        self.acceptance.stuck_since(before.acceptance).then_some("acceptance has not finished one step")
     }
 }
 
@@ -101,19 +111,18 @@ mod tests {
         progress.journal.begin();
         assert_eq!(progress.look().stuck_since(&begun), None, "one is done, the next has begun");
         progress.journal.done();
-        progress.acceptance.begin();
-        progress.acceptance.begin();
+        progress.acceptance.begin_through(7);
         let two = progress.look();
-        progress.acceptance.done();
+        progress.acceptance.done_through(5);
         let one = progress.look();
         assert_eq!(one.stuck_since(&two), None);
-        assert_eq!(progress.look().stuck_since(&one), Some("acceptance has not finished one block"));
+        assert_eq!(progress.look().stuck_since(&one), Some("acceptance has not finished one step"));
     }
 
     #[test]
     fn waiting_for_something_outside_is_not_being_stuck() {
         let progress = Progress::default();
-        progress.acceptance.begin();
+        progress.acceptance.begin_through(1);
         let before = progress.look();
         progress.acceptance.waits(true);
         assert_eq!(progress.look().stuck_since(&before), None);

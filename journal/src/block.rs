@@ -53,7 +53,7 @@ impl Batch {
     }
 
     /// Appends another batch's records.
-    pub(crate) fn append(&mut self, other: &Batch) {
+    pub fn append(&mut self, other: &Batch) {
         self.bytes.extend_from_slice(&other.bytes);
         self.count += other.count;
     }

@@ -1,7 +1,7 @@
 //! Checked readings become rows: Arrow record batches in the columns of the domain's table.
 //!
 //! Avro frames go through `arrow-avro`, one decoder for each version of the schema they were written
-//! with; JSON values are appended as they are. Rows come out in the order in which readings went in.
+//! with, kept as long as the builder; JSON values are appended as they are. Rows come out in the order in which readings went in.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -100,18 +100,16 @@ impl Builder {
     /// Only where a decoder refuses what the check let through, which would be a mistake of ours.
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
         let mut parts = Vec::new();
-        for (version, mut frames) in std::mem::take(&mut self.frames) {
-            let decoded = decode(&self.domain, version, &frames.bytes)?;
-            parts.push((
-                frames.common.rows.clone(),
-                assemble(&self.domain, &mut frames.common, &decoded, None)?,
-            ));
+        for (version, frames) in &mut self.frames {
+            let common = std::mem::take(&mut frames.common);
+            if !common.rows.is_empty() {
+                parts.push(common.assemble(&self.domain, &frames.decode(&self.domain, *version)?, None)?);
+            }
         }
         if !self.cells.common.rows.is_empty() {
-            let (own, extra) = self.cells.finish(&self.domain)?;
-            let rows = self.cells.common.rows.clone();
-            parts.push((rows, assemble(&self.domain, &mut self.cells.common, &own, Some(extra))?));
-            self.cells.common = Common::default();
+            // Builders of text grow with every use, so these are not kept.
+            let cells = std::mem::replace(&mut self.cells, Cells::new(&self.domain));
+            parts.push(cells.assemble(&self.domain)?);
         }
         in_push_order(self.domain.columns(), std::mem::take(&mut self.rows), parts)
     }
@@ -135,13 +133,68 @@ impl Common {
         self.time_us.push(time_us);
         self.received_at_us.push(origin.received_at_us);
     }
+
+    /// Puts the table's columns together: these, the payload's own, nulls for what it cannot hold.
+    fn assemble(
+        mut self,
+        domain: &Domain,
+        own: &RecordBatch,
+        extra: Option<ArrayRef>,
+    ) -> Result<Part, ArrowError> {
+        let dates = Date32Array::from_iter_values(self.time_us.iter().map(|time_us| date_of(*time_us)));
+        let dates: ArrayRef = Arc::new(dates);
+        let rows = self.rows.len();
+        let columns = domain.columns().fields().iter().map(|field| -> Result<ArrayRef, ArrowError> {
+            Ok(match field.name().as_str() {
+                "tenant" => Arc::new(self.tenant.finish()),
+                "device" => Arc::new(self.device.finish()),
+                "time" => times(std::mem::take(&mut self.time_us)),
+                "received_at" => times(std::mem::take(&mut self.received_at_us)),
+                "extra" => extra.clone().unwrap_or_else(|| new_null_array(field.data_type(), rows)),
+                "date" => dates.clone(),
+                name => match own.column_by_name(name) {
+                    Some(column) if column.data_type() == field.data_type() => column.clone(),
+                    Some(column) => cast(column, field.data_type())?,
+                    None => new_null_array(field.data_type(), rows),
+                },
+            })
+        });
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        Ok((self.rows, RecordBatch::try_new(domain.columns().clone(), columns)?))
+    }
 }
+
+/// Rows of one origin, and their places among all.
+type Part = (Vec<usize>, RecordBatch);
 
 /// Avro frames of one version, back to back.
 #[derive(Default)]
 struct Frames {
     common: Common,
     bytes: Vec<u8>,
+    /// Made when it is first needed: it parses both schemas.
+    decoder: Option<Decoder>,
+}
+
+impl Frames {
+    /// The rows of all frames, in the columns of the domain's newest schema; the frames are gone.
+    fn decode(&mut self, domain: &Domain, version: usize) -> Result<RecordBatch, ArrowError> {
+        let bytes = std::mem::take(&mut self.bytes);
+        let decoder = match &mut self.decoder {
+            Some(decoder) => decoder,
+            none => none.insert(decoder(&domain.versions()[version], domain.newest())?),
+        };
+        let (mut frames, mut batches) = (bytes.as_slice(), Vec::new());
+        while !frames.is_empty() {
+            let taken = decoder.decode(frames)?;
+            if taken == 0 && !decoder.batch_is_full() {
+                return Err(ArrowError::AvroError("a frame that was found whole is incomplete".into()));
+            }
+            frames = &frames[taken..];
+            batches.extend(decoder.flush()?);
+        }
+        concat_batches(&decoder.schema(), &batches)
+    }
 }
 
 /// Values of JSON readings, column by column.
@@ -175,10 +228,11 @@ impl Cells {
         self.extra.append_option(extra);
     }
 
-    fn finish(&mut self, domain: &Domain) -> Result<(RecordBatch, ArrayRef), ArrowError> {
+    fn assemble(mut self, domain: &Domain) -> Result<Part, ArrowError> {
         let columns = domain.newest().fields.iter().zip(&mut self.fields);
         let columns = columns.map(|(field, column)| (field.name.as_str(), column.finish(), true));
-        Ok((RecordBatch::try_from_iter_with_nullable(columns)?, Arc::new(self.extra.finish())))
+        let own = RecordBatch::try_from_iter_with_nullable(columns)?;
+        self.common.assemble(domain, &own, Some(Arc::new(self.extra.finish())))
     }
 }
 
@@ -251,59 +305,13 @@ fn decoder(writer: &Schema, reader: &Schema) -> Result<Decoder, ArrowError> {
         .build_decoder()
 }
 
-fn decode(domain: &Domain, version: usize, mut frames: &[u8]) -> Result<RecordBatch, ArrowError> {
-    let mut decoder = decoder(&domain.versions()[version], domain.newest())?;
-    let mut batches = Vec::new();
-    while !frames.is_empty() {
-        let taken = decoder.decode(frames)?;
-        if taken == 0 && !decoder.batch_is_full() {
-            return Err(ArrowError::AvroError("a frame that was found whole is incomplete".into()));
-        }
-        frames = &frames[taken..];
-        batches.extend(decoder.flush()?);
-    }
-    concat_batches(&decoder.schema(), &batches)
-}
-
-/// Puts the table's columns together: common ones, those decoded, nulls for what the payload cannot hold.
-fn assemble(
-    domain: &Domain,
-    common: &mut Common,
-    own: &RecordBatch,
-    extra: Option<ArrayRef>,
-) -> Result<RecordBatch, ArrowError> {
-    let rows = common.rows.len();
-    let dates: Vec<i32> = common.time_us.iter().map(|time_us| date_of(*time_us)).collect();
-    let columns = domain.columns().fields().iter().map(|field| -> Result<ArrayRef, ArrowError> {
-        Ok(match field.name().as_str() {
-            "tenant" => Arc::new(common.tenant.finish()),
-            "device" => Arc::new(common.device.finish()),
-            "time" => times(std::mem::take(&mut common.time_us)),
-            "received_at" => times(std::mem::take(&mut common.received_at_us)),
-            "extra" => extra.clone().unwrap_or_else(|| new_null_array(field.data_type(), rows)),
-            "date" => Arc::new(Date32Array::from(dates.clone())),
-            name => match own.column_by_name(name) {
-                Some(column) if column.data_type() == field.data_type() => column.clone(),
-                Some(column) => cast(column, field.data_type())?,
-                None => new_null_array(field.data_type(), rows),
-            },
-        })
-    });
-    let columns = columns.collect::<Result<Vec<_>, _>>()?;
-    RecordBatch::try_new(domain.columns().clone(), columns)
-}
-
 fn times(times_us: Vec<i64>) -> ArrayRef {
     let times: TimestampMicrosecondArray = PrimitiveArray::from(times_us);
     Arc::new(times.with_timezone("UTC"))
 }
 
 /// Brings the rows of several batches back into the order in which they were pushed.
-fn in_push_order(
-    columns: &SchemaRef,
-    rows: usize,
-    mut parts: Vec<(Vec<usize>, RecordBatch)>,
-) -> Result<RecordBatch, ArrowError> {
+fn in_push_order(columns: &SchemaRef, rows: usize, mut parts: Vec<Part>) -> Result<RecordBatch, ArrowError> {
     if parts.len() <= 1 {
         return Ok(parts.pop().map_or_else(|| RecordBatch::new_empty(columns.clone()), |(_, batch)| batch));
     }

@@ -6,7 +6,7 @@ use zeugma_journal::Batch;
 use zeugma_lake::{Lake, Lease, Shelf, seam::Tail as _};
 
 use super::*;
-use crate::{metrics::of, tail::Reach};
+use crate::{blocks::blocks, metrics::of, tail::Reach};
 
 const NOW_US: i64 = 1_790_000_000_000_000;
 const SOURCE: &str = "source-a";
@@ -56,7 +56,7 @@ impl Bench {
         }
         let block = Synced { first: self.next, batch };
         self.next = block.last() + 1;
-        let (sender, blocks) = mpsc::channel(1);
+        let (handed, blocks) = blocks();
         let acceptor = Acceptor::new(
             SOURCE,
             self.known.subscribe(),
@@ -66,8 +66,8 @@ impl Bench {
             BTreeMap::new(),
             0,
         );
-        sender.send(block).await.unwrap();
-        drop(sender);
+        assert!(handed.hand_over(block));
+        drop(handed);
         acceptor.run(blocks).await.unwrap();
     }
 

@@ -9,6 +9,8 @@ use std::{
 
 use zeugma_lake::Position;
 
+use crate::blocks::WAITING_MAX;
+
 /// Tenants that have lags of their own; a country of towns has a few hundred (332 are usual). All that come
 /// later share the label [`OTHERS`]. Each costs three lines of `/metrics`, 240 KB in all, and at most
 /// [`MARKS_MAX`] x 16 bytes a table: 4 MB with eight tables.
@@ -20,8 +22,9 @@ pub const OTHERS: &str = "(others)";
 /// The label of dead letters that belong to nobody.
 pub const NOBODY: &str = "(nobody)";
 
-/// Blocks whose acknowledgement is remembered until acceptance has them: more than may wait for it.
-const BLOCKS_MAX: usize = 64;
+/// Blocks whose acknowledgement is remembered until acceptance has them: more than may wait for it, and the
+/// one that is being handed over, at 16 bytes each.
+const BLOCKS_MAX: usize = WAITING_MAX + 2;
 
 /// Marks of one tenant's uncommitted rows in one table: with [`MARK_US`] they reach over a minute, the usual
 /// commit interval. Beyond it the newest mark takes up what follows, so that an age is overstated, never
@@ -90,18 +93,17 @@ impl Lags {
         self.acknowledged.push_back((through, now_us));
     }
 
-    /// When the block through this position was acknowledged; none where an earlier process did it.
+    /// When the first of the blocks through this position was acknowledged; none where an earlier process
+    /// did it.
     pub fn acknowledged_at(&mut self, through: Position) -> Option<i64> {
-        while let Some((position, at_us)) = self.acknowledged.front().copied() {
-            if position > through {
-                return None;
-            }
+        let mut first_us = None;
+        while let Some((position, at_us)) = self.acknowledged.front().copied()
+            && position <= through
+        {
+            first_us = first_us.or(Some(at_us));
             self.acknowledged.pop_front();
-            if position == through {
-                return Some(at_us);
-            }
         }
-        None
+        first_us
     }
 
     /// Rows of a tenant became visible; the oldest was acknowledged at `since_us`.

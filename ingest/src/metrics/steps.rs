@@ -41,20 +41,20 @@ impl Metrics {
 
     /// A block through this position is synced and acknowledged, and goes to acceptance.
     pub fn handed_over(&self, through: Position) {
-        self.progress.acceptance.begin();
+        self.progress.acceptance.begin_through(through);
         self.lags().acknowledged(through, (self.clock)());
     }
 
-    /// A block that an earlier process acknowledged goes to acceptance.
-    pub fn handed_over_again(&self) {
-        self.progress.acceptance.begin();
+    /// A block through this position that an earlier process acknowledged goes to acceptance.
+    pub fn handed_over_again(&self, through: Position) {
+        self.progress.acceptance.begin_through(through);
     }
 
-    /// Acceptance is through with the block that ends at this position, and its rows are visible.
+    /// Acceptance is through with all blocks to this position, and their rows are visible.
     pub fn accepted_block(&self, through: Position, tally: &mut Tally) {
         let acknowledged_at = self.lags().acknowledged_at(through);
         self.tell(tally, acknowledged_at);
-        self.progress.acceptance.done();
+        self.progress.acceptance.done_through(through);
     }
 
     /// Late readings are decided, and those that are new are visible.

@@ -31,6 +31,10 @@ fn avro_and_json_rows_come_out_in_the_order_in_which_they_went_in() {
     let json = |seq: i64| {
         format!(r#"{{"time":{},"seq":{seq},"occupied_spaces":4,"x":1}}"#, NOW_US - seq).into_bytes()
     };
+    // A builder that was finished has forgotten everything.
+    push(&mut builder, "p0", &avro(8));
+    push(&mut builder, "p0", &json(9));
+    assert_eq!(builder.finish().unwrap().num_rows(), 2);
     for (seq, payload) in [(1, avro(1)), (2, json(2)), (3, avro(3)), (4, json(4)), (5, avro(5))] {
         push(&mut builder, &format!("p{seq}"), &payload);
     }

@@ -6,6 +6,7 @@ use super::{
     super::{again::Note, *},
     Bench, NOW_US, SOURCE, newest, reading,
 };
+use crate::blocks::blocks;
 
 const TOPIC: &str = "city/v1/lamia/parking/p1";
 
@@ -35,9 +36,9 @@ impl Bench {
         let committed = committed_through.iter().map(|(name, through)| ((*name).to_owned(), *through));
         let (known, tail, metrics) = (self.known.subscribe(), self.tail.clone(), self.metrics.clone());
         let acceptor = Acceptor::new(SOURCE, known, tail, metrics, watermarks, committed.collect(), 0);
-        let (sender, blocks) = mpsc::channel(1);
-        sender.send(Synced { first, batch }).await.unwrap();
-        drop(sender);
+        let (handed, blocks) = blocks();
+        assert!(handed.hand_over(Synced { first, batch }));
+        drop(handed);
         acceptor.run(blocks).await.unwrap();
     }
 
