@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Batch, Error, Journal, Position, Record, Synced};
+use crate::{Batch, Error, Journal, Position, Record, Synced, leaving::Deleter};
 
 /// Bytes that may wait for one sync; beyond it submitters should wait (see [`Group::has_room`]). With a
 /// block being written beside it, the journal holds about twice this, plus one batch of each submitter.
@@ -90,8 +90,9 @@ impl Group {
         let shared = Shared { state: Mutex::default(), work: Condvar::new() };
         let group = Group { shared: Arc::new(shared) };
         let shared = group.shared.clone();
+        let deleter = Deleter::start()?;
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
-            let result = run(&shared, journal, out, &mut watch);
+            let result = run(&shared, journal, &deleter, out, &mut watch);
             if let Err(error) = &result {
                 watch(Step::Failed(error));
             }
@@ -182,18 +183,19 @@ enum Work {
 fn run(
     shared: &Shared,
     mut journal: Journal,
+    deleter: &Deleter,
     mut out: impl FnMut(Synced) -> bool,
     watch: &mut impl FnMut(Step<'_>),
 ) -> Result<Journal, Error> {
     loop {
         match next(shared) {
             Work::End => return Ok(journal),
-            Work::Truncate(through) => {
-                // Space comes back later if it does not now; nothing is lost by keeping a segment.
-                if let Err(Error::Poisoned) = journal.truncate(through) {
-                    return Err(fail(shared, Error::Poisoned));
-                }
-            }
+            Work::Truncate(through) => match journal.let_go(through) {
+                Ok(leaving) => deleter.take(leaving),
+                Err(Error::Poisoned) => return Err(fail(shared, Error::Poisoned)),
+                // Where no segment can be begun there is no room for one; nothing is lost by keeping the old.
+                Err(_) => {}
+            },
             Work::Append(waiting) => {
                 if !out(append(shared, &mut journal, waiting, watch)?) {
                     return Err(fail(shared, Error::Closed));

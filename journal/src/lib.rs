@@ -9,6 +9,7 @@
 //! - [`segment`] - a file of blocks
 //! - [`disk`] - the folder they lie in
 //! - [`log`] - the segments of a folder: open, append, replay, truncate
+//! - `leaving` - segments that are let go, and the thread that deletes them
 //! - [`group`] - the thread that gathers what many submit, syncs once, and tells each
 //! - [`inspect`] - what lies in a folder, for people: reads only, also what is damaged
 //! - [`mend`] - makes a damaged folder one that opens, without what cannot be read
@@ -24,6 +25,7 @@ pub mod block;
 pub mod disk;
 pub mod group;
 pub mod inspect;
+mod leaving;
 pub mod log;
 pub mod mend;
 pub mod record;

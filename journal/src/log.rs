@@ -6,6 +6,7 @@ use fastrand::Rng;
 
 use crate::{
     Batch, Disk, Error, Folder, Position, Synced,
+    leaving::Leaving,
     segment::{self, Contents, Head},
 };
 
@@ -144,23 +145,22 @@ impl Journal {
 
     /// Deletes the segments that hold nothing beyond a position. Where all is done, a new one is begun.
     pub fn truncate(&mut self, through: Position) -> Result<(), Error> {
+        let mut leaving = self.let_go(through)?;
+        let deleted = leaving.delete();
+        self.segments.splice(..0, leaving.segments);
+        deleted
+    }
+
+    /// As [`Journal::truncate`], but leaves the deleting to somebody else.
+    pub(crate) fn let_go(&mut self, through: Position) -> Result<Leaving, Error> {
         if self.poisoned {
             return Err(Error::Poisoned);
         }
         if through + 1 >= self.next && self.open_bytes > segment::HEAD as u64 {
             self.turn()?;
         }
-        while let [first, next, ..] = *self.segments
-            && next <= through + 1
-        {
-            let name = segment::name(first);
-            self.disk.delete(&name).map_err(Error::disk("delete", self.disk.place(&name)))?;
-            self.segments.remove(0);
-            // One by one and the oldest first, so that a crash never leaves a gap between segments. An
-            // old one that comes back does no harm: its records are known to be committed.
-            self.disk.sync_names().map_err(Error::disk("sync", self.disk.place(&name)))?;
-        }
-        Ok(())
+        let done = self.segments.iter().skip(1).take_while(|next| **next <= through + 1).count();
+        Ok(Leaving { disk: self.disk.clone(), segments: self.segments.drain(..done).collect() })
     }
 
     /// Begins the next segment.

@@ -89,3 +89,19 @@ fn every_step_is_heard_in_its_order() {
         [format!("Begins {{ records: 2, bytes: {bytes} }}"), "Synced".into(), "Failed(Closed)".into()];
     assert_eq!(heard.iter().collect::<Vec<_>>(), expected);
 }
+
+#[test]
+fn truncated_segments_are_deleted_beside_the_thread_and_before_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    // Every record begins a segment.
+    let (journal, _) = Journal::open_with(folder.path(), 1).unwrap();
+    let (group, thread) = Group::start(journal, |_| true).unwrap();
+    (1..=5).for_each(|arrival_us| assert_eq!(group.append(batch(&[arrival_us])).unwrap(), arrival_us as u64));
+    group.truncate(3);
+    group.truncate(4);
+    group.close();
+    let journal = thread.join().unwrap().unwrap();
+    assert_eq!(journal.first(), 5);
+    let names = crate::disk::names(folder.path()).unwrap();
+    assert_eq!(crate::segment::firsts(names), [5]);
+}
