@@ -9,6 +9,10 @@ use zeugma::{
     log_json::Json,
 };
 
+/// Readings are taken by one thread and let go by another, which makes glibc's threads wait for each other.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Wrong use (sysexits.h, EX_USAGE).
 const WRONG_USE: u8 = 64;
 
