@@ -17,6 +17,11 @@ pub(super) struct Order {
 }
 
 impl Order {
+    /// Whether nothing that has come is not submitted yet.
+    pub fn is_free(&self) -> bool {
+        self.serving.get() >= self.next.get()
+    }
+
     /// A place in the order of arrival; to be taken before anything is waited for.
     pub fn place(self: &Rc<Order>) -> Place {
         let number = self.next.get();

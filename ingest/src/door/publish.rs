@@ -3,6 +3,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use ntex::{
     time::{Seconds, sleep, timeout},
     util::Bytes,
@@ -64,7 +65,7 @@ pub(super) struct Publish<'a> {
     pub topic: &'a str,
     pub qos: QoS,
     pub packet_bytes: usize,
-    pub payload: Payload,
+    pub payload: &'a Payload,
     pub payload_bytes: usize,
 }
 
@@ -92,31 +93,45 @@ impl Submitted {
 }
 
 impl Publish<'_> {
-    fn refusal(&self) -> Option<Refusal> {
+    /// What MQTT 5 refuses, and MQTT 3.1.1 cannot.
+    pub fn refusal(&self) -> Option<Refusal> {
         if Topic::parse(self.topic).is_none() {
             return Some(Refusal::Topic);
         }
-        (self.payload_bytes > PAYLOAD_BYTES_MAX).then_some(Refusal::TooLarge(self.payload_bytes))
+        self.is_too_large().then_some(Refusal::TooLarge(self.payload_bytes))
     }
 
-    /// For MQTT 3.1.1, which cannot refuse: everything is kept, and acceptance judges it.
+    fn is_too_large(&self) -> bool {
+        self.payload_bytes > PAYLOAD_BYTES_MAX
+    }
+
+    /// Keeps a publish that is here as a whole, with nothing before it that is not: nearly every one. None
+    /// has to be waited for, so that what is kept of each until its sync stays small.
+    pub fn keep_now(&self, session: &Rc<Session>) -> Option<Result<Submitted, Error>> {
+        if !self.payload.is_fixed() || self.is_too_large() || !session.order.is_free() {
+            return None;
+        }
+        let kept = async {
+            let account = self.count(session)?;
+            let bytes = self.read_fixed(session, &account).await?;
+            Ok(self.submit(session, account, Kept::Whole(&bytes)))
+        };
+        kept.now_or_never()
+    }
+
+    /// Keeps any publish. MQTT 3.1.1 cannot refuse: everything is kept, and acceptance judges it.
     pub async fn keep(self, session: &Rc<Session>) -> Result<Submitted, Error> {
         let place = session.order.place();
         let account = self.count(session)?;
-        let (bytes, sha256) = match self.payload_bytes > PAYLOAD_BYTES_MAX {
-            false => (self.read_whole(session, &account).await?, None),
-            true => self.read_cut(session, &account).await.map(|(bytes, sha256)| (bytes, Some(sha256)))?,
-        };
+        if !self.is_too_large() {
+            let bytes = self.read_whole(session, &account).await?;
+            place.reached().await;
+            return Ok(self.submit(session, account, Kept::Whole(&bytes)));
+        }
+        let (kept, sha256) = self.read_cut(session, &account).await?;
         place.reached().await;
-        let held = session.hold(account, bytes.len() + self.head_bytes());
-        let payload = match sha256 {
-            Some(sha256) => Kept::Cut { kept: &bytes, bytes: self.payload_bytes as u64, sha256 },
-            None => Kept::Whole(&bytes),
-        };
-        let record =
-            Record { tenant: session.tenant.as_deref(), topic: self.topic, received_at_us: 0, payload };
-        let outcome = session.worker.push(record);
-        Ok(Submitted { outcome, held, is_acknowledged: self.qos != QoS::AtMostOnce })
+        let payload = Kept::Cut { kept: &kept, bytes: self.payload_bytes as u64, sha256 };
+        Ok(self.submit(session, account, payload))
     }
 
     /// For MQTT 5: what is malformed or too large is read to its end and refused with a reason.
@@ -128,6 +143,16 @@ impl Publish<'_> {
         place.reached().await;
         session.worker.metrics.refused.inc();
         Ok(Err(refusal))
+    }
+
+    /// Adds it to the turn.
+    fn submit(&self, session: &Rc<Session>, account: Arc<Account>, payload: Kept<'_>) -> Submitted {
+        let (Kept::Whole(bytes) | Kept::Cut { kept: bytes, .. } | Kept::Again { bytes, .. }) = payload;
+        let held = session.hold(account, bytes.len() + self.head_bytes());
+        let record =
+            Record { tenant: session.tenant.as_deref(), topic: self.topic, received_at_us: 0, payload };
+        let outcome = session.worker.push(record);
+        Submitted { outcome, held, is_acknowledged: self.qos != QoS::AtMostOnce }
     }
 
     /// All of the packet but its payload.
@@ -145,12 +170,17 @@ impl Publish<'_> {
         Ok(account)
     }
 
-    /// A payload that came in one piece is not copied. One that comes in pieces is waited for so long only,
+    /// A payload that came in one piece is not copied, and not waited for.
+    async fn read_fixed(&self, session: &Session, account: &Account) -> Result<Bytes, Error> {
+        let mut only = Bytes::new();
+        self.read(session, account, |piece| only = piece).await.map(|()| only)
+    }
+
+    /// One that comes in pieces is waited for so long only,
     /// and once there is room for it; its buffer grows with what has come, not with what was announced.
     async fn read_whole(&self, session: &Rc<Session>, account: &Arc<Account>) -> Result<Bytes, Error> {
         if self.payload.is_fixed() {
-            let mut only = Bytes::new();
-            return self.read(session, account, |piece| only = piece).await.map(|()| only);
+            return self.read_fixed(session, account).await;
         }
         let _pieces = session.begin_pieces();
         let _reserved = self.reserve(session, account).await;

@@ -3,8 +3,12 @@
 
 use std::{num::NonZeroU32, rc::Rc};
 
+use futures::{
+    FutureExt,
+    future::{Either, ready},
+};
 use ntex::{io::IoBoxed, time::Seconds, util::ByteString};
-use ntex_mqtt::{QoS, v3, v5};
+use ntex_mqtt::{Payload, QoS, v3, v5};
 use v5::codec::{ConnectAckReason, PublishAckReason, SubscribeAckReason};
 use zeugma_schemas::limits::PAYLOAD_BYTES_MAX;
 
@@ -119,34 +123,82 @@ pub(super) fn answer_v5(message: v5::ProtocolMessage) -> v5::ProtocolMessageAck 
 }
 
 /// Keeps what an MQTT 3.1.1 client publishes, whatever it is.
-pub(super) async fn publish_v3(session: Rc<Session>, mut publish: v3::Publish) -> Result<(), Error> {
+pub(super) fn publish_v3(
+    session: Rc<Session>,
+    mut publish: v3::Publish,
+) -> impl Future<Output = Result<(), Error>> {
     let payload = publish.take_payload();
-    let (packet_bytes, payload_bytes) = (publish.packet_size() as usize, publish.payload_size());
-    let (topic, qos) = (publish.publish_topic(), publish.qos());
-    let submitted = Publish { topic, qos, packet_bytes, payload, payload_bytes }.keep(&session).await?;
-    drop(publish);
-    submitted.synced(&session).await
+    let kept = match of_v3(&publish, &payload).keep_now(&session) {
+        Some(submitted) => Either::Left(ready(submitted)),
+        None => {
+            let session = session.clone();
+            Either::Right(async move { of_v3(&publish, &payload).keep(&session).await }.boxed_local())
+        }
+    };
+    async move { kept.await?.synced(&session).await }
 }
 
 /// Keeps what an MQTT 5 client publishes, or says why not.
-pub(super) async fn publish_v5(
+pub(super) fn publish_v5(
     session: Rc<Session>,
     mut publish: v5::Publish,
-) -> Result<v5::PublishAck, Error> {
+) -> impl Future<Output = Result<v5::PublishAck, Error>> {
     let payload = publish.take_payload();
-    let (packet_bytes, payload_bytes) = (publish.packet_size() as usize, publish.payload_size());
-    let (topic, qos) = (publish.publish_topic(), publish.qos());
-    let one = Publish { topic, qos, packet_bytes, payload, payload_bytes };
-    let submitted = one.keep_or_refuse(&session).await?;
-    drop(publish);
-    Ok(match submitted {
-        Ok(submitted) => {
-            submitted.synced(&session).await?;
-            v5::PublishAck::new(PublishAckReason::Success)
+    let one = of_v5(&publish, &payload);
+    let now = if one.refusal().is_none() { one.keep_now(&session) } else { None };
+    let kept = match now {
+        Some(submitted) => Either::Left(ready(submitted.map(Ok))),
+        None => {
+            let session = session.clone();
+            let kept = async move { of_v5(&publish, &payload).keep_or_refuse(&session).await };
+            Either::Right(kept.boxed_local())
         }
-        Err(Refusal::Topic) => v5::PublishAck::new(PublishAckReason::TopicNameInvalid)
-            .reason(ByteString::from_static(TOPIC_WANTED)),
-        Err(Refusal::TooLarge(bytes)) => v5::PublishAck::new(PublishAckReason::QuotaExceeded)
-            .reason(format!("the payload has {bytes} bytes, the limit is {PAYLOAD_BYTES_MAX}").into()),
-    })
+    };
+    async move {
+        Ok(match kept.await? {
+            Ok(submitted) => {
+                submitted.synced(&session).await?;
+                v5::PublishAck::new(PublishAckReason::Success)
+            }
+            Err(Refusal::Topic) => v5::PublishAck::new(PublishAckReason::TopicNameInvalid)
+                .reason(ByteString::from_static(TOPIC_WANTED)),
+            Err(Refusal::TooLarge(bytes)) => v5::PublishAck::new(PublishAckReason::QuotaExceeded)
+                .reason(format!("the payload has {bytes} bytes, the limit is {PAYLOAD_BYTES_MAX}").into()),
+        })
+    }
+}
+
+fn of_v3<'a>(publish: &'a v3::Publish, payload: &'a Payload) -> Publish<'a> {
+    Publish {
+        topic: publish.publish_topic(),
+        qos: publish.qos(),
+        packet_bytes: publish.packet_size() as usize,
+        payload,
+        payload_bytes: publish.payload_size(),
+    }
+}
+
+fn of_v5<'a>(publish: &'a v5::Publish, payload: &'a Payload) -> Publish<'a> {
+    Publish {
+        topic: publish.publish_topic(),
+        qos: publish.qos(),
+        packet_bytes: publish.packet_size() as usize,
+        payload,
+        payload_bytes: publish.payload_size(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of them waits for each payload that is on its way to disk.
+    #[test]
+    fn handlers_stay_small() {
+        fn bytes<P, F>(_: impl Fn(Rc<Session>, P) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(bytes(publish_v3) <= 256, "{}", bytes(publish_v3));
+        assert!(bytes(publish_v5) <= 384, "{}", bytes(publish_v5));
+    }
 }
