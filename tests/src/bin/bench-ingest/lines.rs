@@ -100,6 +100,7 @@ impl Line {
             ms(0.999),
             outcome.report.latency.max().as_secs_f64() * 1e3,
         );
+        print_outcome("at this rate", &outcome);
         self.say(&found, "p99 at most 20 ms", ms(0.99) <= 20.0);
         if reached < rate * 0.97 {
             println!(
