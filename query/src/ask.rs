@@ -80,10 +80,10 @@ impl Query {
         let started = Started::at_place(&self.shared).await?;
         let plan = async {
             let mut session = self.session(grant, rows).await?;
-            if session.names_unknown(sql)? {
+            if session.unknown_name(sql)?.is_some() {
                 session = self.session_of(&*self.shared.catalog.tables_again().await?, grant, rows)?;
             }
-            session.plan(sql).await
+            session.plan(sql).await.map_err(|error| session.explain(error, sql))
         };
         let plan = started.in_time(plan).await?;
         started.answer(plan).await

@@ -1,6 +1,6 @@
 //! What can go wrong with a question, and what whoever asked can do about it.
 
-use datafusion::{arrow::error::ArrowError, error::DataFusionError};
+use datafusion::{arrow::error::ArrowError, common::SchemaError, error::DataFusionError};
 use zeugma_lake as lake;
 
 /// Why a question has no answer.
@@ -117,6 +117,12 @@ impl From<DataFusionError> for Error {
                 Error::Unavailable { message: "a file of the lake could not be read; ask again".into() }
             }
             DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) => Error::Internal(message),
+            DataFusionError::SQL(cause, _) => Error::Sql { message: cause.to_string(), place },
+            DataFusionError::Plan(cause) => Error::Sql { message: cause.clone(), place },
+            DataFusionError::SchemaError(cause, _) => {
+                let message = cause.to_string().replace('\n', " ") + quotes_hint(cause);
+                Error::Sql { message, place }
+            }
             _ => Error::Sql { message, place },
         }
     }
@@ -125,6 +131,18 @@ impl From<DataFusionError> for Error {
 impl From<ArrowError> for Error {
     fn from(error: ArrowError) -> Error {
         of_arrow(&error, error.to_string())
+    }
+}
+
+/// `"bus-001"` is the name of a column; whoever writes it where there is none means a text.
+fn quotes_hint(error: &SchemaError) -> &'static str {
+    match error {
+        SchemaError::FieldNotFound { field, .. }
+            if !field.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') =>
+        {
+            " A text stands in single quotes."
+        }
+        _ => "",
     }
 }
 
@@ -149,7 +167,7 @@ fn of_arrow(cause: &ArrowError, message: String) -> Error {
 }
 
 /// An error and what caused it, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

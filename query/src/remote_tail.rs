@@ -10,6 +10,8 @@ use zeugma_lake::{
     seam::{Tail, TailBatch, TailView},
 };
 
+use crate::error::with_causes;
+
 /// Header with the journal that positions belong to.
 pub(crate) const SOURCE: &str = "zeugma-source";
 /// Header with the last position that the tail no longer has.
@@ -30,6 +32,7 @@ pub struct RemoteTail {
     client: Client,
     /// Ends with a slash; a table's name follows.
     tails: Url,
+    health: Url,
 }
 
 impl RemoteTail {
@@ -44,12 +47,27 @@ impl RemoteTail {
         if !matches!(tails.scheme(), "http" | "https") {
             return Err(invalid("write http://HOST:PORT".into()));
         }
-        let path = format!("{}/internal/v1/tail/", tails.path().trim_end_matches('/'));
-        tails.set_path(&path);
+        let base = tails.path().trim_end_matches('/').to_owned();
+        let mut health = tails.clone();
+        health.set_path(&format!("{base}/healthz"));
+        tails.set_path(&format!("{base}/internal/v1/tail/"));
         // Somebody may have chosen one before; then it stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().connect_timeout(CONNECT_TIME_MAX).timeout(ANSWER_TIME_MAX).build();
-        Ok(RemoteTail { client: client.map_err(|error| invalid(error.to_string()))?, tails })
+        let client = client.map_err(|error| invalid(error.to_string()))?;
+        Ok(RemoteTail { client, tails, health })
+    }
+
+    /// Whether the process lives.
+    ///
+    /// # Errors
+    /// Where it does not, with what to do.
+    pub async fn answers(&self) -> Result<(), Error> {
+        let answer = self.client.get(self.health.clone()).send().await.map_err(failed)?;
+        match answer.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(Error::Tail(format!("it answers {status}"))),
+        }
     }
 
     async fn ask(&self, table: &str) -> Result<TailView, Error> {
@@ -108,5 +126,9 @@ fn decode(bytes: &[u8]) -> Result<Vec<TailBatch>, Error> {
 }
 
 fn failed(error: reqwest::Error) -> Error {
-    Error::Tail(error.without_url().to_string())
+    let error = error.without_url();
+    Error::Tail(format!(
+        "{}; is `zeugma ingest` running where --tail says? With `?tail=off` the lake alone is asked",
+        with_causes(&error)
+    ))
 }

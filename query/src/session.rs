@@ -7,6 +7,7 @@ use datafusion::{
         CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
         MemorySchemaProvider, SchemaProvider, TableProvider,
     },
+    common::TableReference,
     dataframe::DataFrame,
     execution::{
         SessionState, SessionStateBuilder,
@@ -97,16 +98,30 @@ impl Session {
     /// A table of ours, to build a question on without any text.
     pub async fn table(&self, name: &str) -> Result<DataFrame, Error> {
         // Quoted names are taken as they are: nothing of a name is ever parsed.
-        let reference = datafusion::common::TableReference::full(CATALOG, SCHEMA, name);
+        let reference = TableReference::full(CATALOG, SCHEMA, name);
         Ok(self.context.table(reference).await?)
     }
 
-    /// Tables that a question names and that this session does not have.
-    pub fn names_unknown(&self, sql: &str) -> Result<bool, Error> {
+    /// A table that a question names and that this session does not have.
+    pub fn unknown_name(&self, sql: &str) -> Result<Option<String>, Error> {
         let state = self.context.state();
         let references = state.resolve_table_references(&statement::parse(&state, sql)?)?;
         let in_ours = |schema: Option<&str>| schema.is_none_or(|schema| schema == SCHEMA);
-        Ok(references.iter().any(|found| in_ours(found.schema()) && !self.tables.contains(found.table())))
+        let unknown =
+            |found: &&TableReference| in_ours(found.schema()) && !self.tables.contains(found.table());
+        Ok(references.iter().find(unknown).map(|found| found.table().to_owned()))
+    }
+
+    /// The same error, or a clearer one where a name is the reason.
+    pub fn explain(&self, error: Error, sql: &str) -> Error {
+        match (error, self.unknown_name(sql)) {
+            (Error::Sql { place, .. }, Ok(Some(unknown))) => {
+                let known: Vec<&str> = self.tables.iter().map(String::as_str).collect();
+                let message = format!("there is no table `{unknown}`; there are {}", known.join(", "));
+                Error::Sql { message, place }
+            }
+            (error, _) => error,
+        }
     }
 }
 

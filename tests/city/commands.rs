@@ -1,6 +1,6 @@
 //! The binary as people call it: exit codes, one clear line, and the halves apart.
 
-use std::time::Duration;
+use std::{process::Stdio, time::Duration};
 
 use zeugma_tests::{City, Device, Program, program};
 
@@ -18,6 +18,9 @@ fn wrong_use_ends_with_64_before_any_port_opens() {
     fails(&["up", "--mqtt", "192.168.1.5:1883"], 64, "127.0.0.1:1883");
     fails(&["up", "--nonsense"], 64, "--nonsense");
     fails(&["up", "--broker", "http://x"], 64, "--broker");
+    fails(&["up", "--http", "8090"], 64, "127.0.0.1:8080");
+    fails(&["sql", "SELECT", "1"], 64, "quotes");
+    fails(&["sql", "SELECT 1", "--url", "127.0.0.1:8080"], 64, "http://127.0.0.1:8080");
     fails(&["simulate", "--devices", "0"], 64, "--devices");
     fails(
         &[
@@ -77,8 +80,31 @@ async fn sql_prints_a_table_and_a_mistake_ends_with_1() {
     assert!(output.status.success() && text.contains("| p1 ") && text.contains("1 row"), "{text}");
     let csv = program::run(&["sql", "SELECT device FROM parking", "--url", &url, "--format", "csv"]);
     assert_eq!(String::from_utf8_lossy(&csv.stdout), "device\np1\n");
+    let none = program::run(&["sql", "SELECT device FROM parking WHERE device = 'p2'", "--url", &url]);
+    let text = String::from_utf8_lossy(&none.stdout);
+    assert!(text.contains("| device |") && text.contains("0 rows"), "{text}");
     fails(&["sql", "SELECT x FROM parking", "--url", &url], 1, "x");
+    fails(
+        &["sql", "SELECT device FROM parkings", "--url", &url],
+        1,
+        "there is no table `parkings`; there are",
+    );
+    fails(&["sql", "SELECT 1 FROM parking WHERE device = \"p-1\"", "--url", &url], 1, "A text stands in single quotes");
+    fails(&["sql", "SELECT FROM WHERE", "--url", &url], 1, "Expected");
     fails(&["sql", "SELECT 1", "--url", "http://127.0.0.1:9"], 1, "zeugma up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_may_leave_before_the_end() {
+    let city = City::start().await;
+    // More than a pipe holds, so that it is written to after its reader has left.
+    let sql = "SELECT repeat('a long answer ', 100000) AS text";
+    let mut asking = std::process::Command::new(program::binary());
+    asking.args(["sql", sql, "--url", &city.url("")]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut asking = asking.spawn().unwrap();
+    drop(asking.stdout.take());
+    let output = asking.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,6 +128,7 @@ async fn ingest_and_query_apart_answer_from_tail_and_lake() {
     let tail = format!("http://{inside}");
     let query = Program::start(&["query", "--data", &data, "--http", &http_text, "--tail", &tail], http);
     let mut device = Device::connect(mqtt).await;
+    assert_eq!(reqwest::get(format!("http://{http}/readyz")).await.unwrap().status().as_u16(), 200);
     let url = format!("http://{http}/api/v1/sql?q=SELECT%20count(*)%20AS%20n%20FROM%20energy");
     for round in 1..=6i64 {
         let payload = format!(r#"{{"time":{},"active_power_w":5}}"#, 1_700_000_000_000_000 + round);
@@ -122,6 +149,18 @@ async fn ingest_and_query_apart_answer_from_tail_and_lake() {
     drop(ingest);
     let status = reqwest::get(&url).await.unwrap().status();
     assert_eq!(status.as_u16(), 503, "without its tail a query must not answer half of the truth");
+    let ready = format!("http://{http}/readyz");
+    let deadline = tokio::time::Instant::now() + zeugma_tests::city::PATIENCE;
+    loop {
+        let answer = reqwest::get(&ready).await.unwrap();
+        if answer.status().as_u16() == 503 {
+            let text = answer.text().await.unwrap();
+            assert!(text.contains("zeugma ingest") && text.contains("--tail"), "{text}");
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "it looks every few seconds");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let alone = reqwest::get(format!("{url}&tail=off")).await.unwrap().status();
     assert_eq!(alone.as_u16(), 200);
     assert!(query.interrupt().success());

@@ -6,7 +6,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Usage, config_file, dead_letters, demo, journal, replay, server, simulate, sql};
+use crate::{Usage, config_file, dead_letters, demo, journal, replay, say, server, simulate, sql};
 
 /// Joins every sensor of a city into tables that anybody entitled can ask.
 #[derive(Debug, Parser)]
@@ -43,7 +43,7 @@ pub enum Command {
     Demo(demo::Args),
     /// Everything in one process: MQTT listener, ingest, query, pages
     Up(server::UpArgs),
-    /// The writing half alone; one for each lake
+    /// As `up`, on another HTTP port, for `query` processes beside it; one for each lake
     Ingest(server::IngestArgs),
     /// The answering half alone; as many as you like for a lake
     Query(server::QueryArgs),
@@ -73,6 +73,7 @@ pub enum Ended {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Ended> {
     let args: Vec<OsString> = args.into_iter().collect();
     let command = config_file::with_defaults(Cli::command(), &args).map_err(Ended::Wrong)?;
+    let asks = args.iter().any(|arg| arg == "sql");
     let matches = command.try_get_matches_from(args);
     match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => Ok(cli),
@@ -82,6 +83,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Ended> {
                 "say what to do: demo, up, ingest, query, simulate, replay, sql, dead-letters or journal; see --help"
                     .into(),
             )),
+            ErrorKind::UnknownArgument if asks => Ended::Wrong(Usage(format!(
+                "{}; a question is one argument, so put it into quotes: zeugma sql \"SELECT 1\"",
+                one_line(&error.render().to_string()).0
+            ))),
             _ => Ended::Wrong(one_line(&error.render().to_string())),
         }),
     }
@@ -94,10 +99,7 @@ pub async fn run(command: Command, shutdown: CancellationToken) -> anyhow::Resul
         Command::Up(args) => server::run(server::Settings::up(&args)?, shutdown).await,
         Command::Ingest(args) => server::run(server::Settings::ingest(&args)?, shutdown).await,
         Command::Query(args) => server::run(server::Settings::query(&args)?, shutdown).await,
-        Command::Simulate(args) => {
-            println!("{}", simulate::run(&args, shutdown).await?);
-            Ok(())
-        }
+        Command::Simulate(args) => Ok(say::line(&simulate::run(&args, shutdown).await?.to_string())?),
         Command::Replay(args) => replay::run(&args, shutdown).await.map(drop),
         Command::Sql(args) => sql::run(&args).await,
         Command::DeadLetters(command) => dead_letters::run(&command, shutdown).await,

@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::sql;
+use crate::{say, sql};
 
 /// What to do with dead letters.
 #[derive(Debug, clap::Subcommand)]
@@ -74,9 +74,7 @@ async fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
     let body = serde_json::json!({ "where": args.condition }).to_string();
     let request = reqwest::Client::new().post(&url).header("content-type", "application/json");
     let request = args.token.iter().fold(request, |request, token| request.bearer_auth(token));
-    let answer = request.body(body).send().await;
-    let answer =
-        answer.with_context(|| format!("cannot ask {url}: is `zeugma up` running there? (--url)"))?;
+    let answer = sql::sent(&url, request.body(body)).await?;
     let status = answer.status();
     if !status.is_success() {
         let bytes = answer.bytes().await.context("the answer broke off")?;
@@ -108,7 +106,7 @@ async fn follow(mut answer: reqwest::Response) -> anyhow::Result<()> {
     }
     let (found, bar) = found.context(BROKEN)?;
     bar.finish_and_clear();
-    println!("{}", summary(&found, &last));
+    say::line(&summary(&found, &last))?;
     match last["error"].as_str() {
         Some(error) => bail!("{error}"),
         None if last["done"] != true => bail!(BROKEN),

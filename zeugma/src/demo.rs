@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     limits::LimitArgs,
-    server::{self, PlaceArgs, Server, Settings, UpArgs, WriterArgs},
+    say,
+    server::{self, PlaceArgs, Server, Settings, UpArgs, WriterArgs, address},
     simulate,
 };
 
@@ -17,13 +18,14 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folder to keep the data in [default: a temporary one, deleted at the end]
-    #[arg(long, env = "ZEUGMA_DATA", value_name = "DIR")]
+    // No variable: that of a city of one's own would put these towns into it.
+    #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Where devices publish
-    #[arg(long, env = "ZEUGMA_MQTT", value_name = "ADDR", default_value = "127.0.0.1:1883")]
+    #[arg(long, env = "ZEUGMA_MQTT", value_name = "ADDR", default_value = "127.0.0.1:1883", value_parser = address)]
     pub mqtt: std::net::SocketAddr,
     /// Where questions are asked
-    #[arg(long, env = "ZEUGMA_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "ZEUGMA_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     pub http: std::net::SocketAddr,
     /// How many virtual devices
     #[arg(long, env = "ZEUGMA_DEVICES", value_name = "N", default_value_t = 60)]
@@ -64,7 +66,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         seed: args.seed,
         format: simulate::Format::Avro,
     };
-    print!("{}", welcome(&server, &data, args.data.is_none()));
+    say::text(&welcome(&server, &data, args.data.is_none()))?;
     let devices = shutdown.child_token();
     let simulated = tokio::spawn({
         let devices = devices.clone();
@@ -77,12 +79,13 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         async move {
             shutdown.cancelled().await;
             devices.cancel();
-            match simulated.await {
-                Ok(Ok(summary)) => println!("\nThe devices: {summary}."),
+            let simulated = simulated.await;
+            stop.cancel();
+            match simulated {
+                Ok(Ok(summary)) => drop(say::line(&format!("\nThe devices: {summary}."))),
                 Ok(Err(error)) => tracing::warn!("the devices ended: {error:#}"),
                 Err(error) => tracing::warn!("the devices ended: {error}"),
             }
-            stop.cancel();
         }
     });
     server::wait(server, stop).await

@@ -4,15 +4,18 @@
 //! - [`config_file`] - `--config FILE.toml`: the same flags, from a file
 //! - [`limits`] - how much devices may take
 //! - [`server`] - ingest and query, together or apart, on their ports
+//! - [`asking`] - what `zeugma query` answers from
 //! - [`notify`] - what systemd is told
 //! - [`log_json`] - log lines as JSON
 //! - [`demo`] - a server on a temporary folder, and a simulated country
 //! - [`simulate`] - virtual devices that run the firmware
 //! - [`replay`] - real files through MQTT
+//! - [`say`] - what is printed
 //! - [`sql`] - a question to a running server
 //! - [`dead_letters`] - what was refused: counted, and put through acceptance again
 //! - [`journal`] - what lies in a data folder's journal
 
+pub mod asking;
 pub mod cli;
 pub mod config_file;
 pub mod dead_letters;
@@ -22,6 +25,7 @@ pub mod limits;
 pub mod log_json;
 pub mod notify;
 pub mod replay;
+pub mod say;
 pub mod server;
 pub mod simulate;
 pub mod sql;

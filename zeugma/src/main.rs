@@ -7,6 +7,7 @@ use zeugma::{
     Usage,
     cli::{self, LogFormat},
     log_json::Json,
+    say,
 };
 
 /// Readings are taken by one thread and let go by another, which makes glibc's threads wait for each other.
@@ -20,8 +21,7 @@ fn main() -> ExitCode {
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(cli::Ended::Help(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
+            return if say::text(&text).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         Err(cli::Ended::Wrong(usage)) => return wrong_use(&usage),
     };

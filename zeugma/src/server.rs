@@ -11,9 +11,9 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use zeugma_ingest::{Clock, Ingest, Status};
 use zeugma_lake::{Lake, seam::Tail};
-use zeugma_query::{Components, RemoteTail};
+use zeugma_query::Components;
 
-use crate::{Usage, limits::LimitArgs, notify::Notify};
+use crate::{Usage, asking, limits::LimitArgs, notify::Notify};
 
 /// Open files that a busy server needs: 12,000 connections and 3,000 that introduce themselves (see
 /// `zeugma_ingest::door::limits`), and files of the lake.
@@ -34,7 +34,7 @@ pub struct PlaceArgs {
 #[derive(Debug, Clone, clap::Args)]
 pub struct WriterArgs {
     /// Where devices publish
-    #[arg(long, env = "ZEUGMA_MQTT", value_name = "ADDR", default_value = "127.0.0.1:1883")]
+    #[arg(long, env = "ZEUGMA_MQTT", value_name = "ADDR", default_value = "127.0.0.1:1883", value_parser = address)]
     pub mqtt: SocketAddr,
     /// A broker to subscribe to as well: mqtt://host or mqtts://host, ?tenants=a,b trusts it for these alone
     #[arg(long, env = "ZEUGMA_BROKER", value_name = "URL")]
@@ -69,7 +69,7 @@ pub struct UpArgs {
     #[command(flatten)]
     pub ingest: WriterArgs,
     /// Where questions are asked
-    #[arg(long, env = "ZEUGMA_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "ZEUGMA_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     pub http: SocketAddr,
 }
 
@@ -83,7 +83,7 @@ pub struct IngestArgs {
     #[command(flatten)]
     pub ingest: WriterArgs,
     /// Where query processes fetch the tail, and operators the metrics
-    #[arg(long, env = "ZEUGMA_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    #[arg(long, env = "ZEUGMA_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8081", value_parser = address)]
     pub http: SocketAddr,
 }
 
@@ -94,7 +94,7 @@ pub struct QueryArgs {
     #[command(flatten)]
     pub place: PlaceArgs,
     /// Where questions are asked
-    #[arg(long, env = "ZEUGMA_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "ZEUGMA_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     pub http: SocketAddr,
     /// The ingest process, for what is not in the lake yet
     #[arg(long, env = "ZEUGMA_TAIL", value_name = "URL", default_value = "http://127.0.0.1:8081")]
@@ -197,6 +197,7 @@ impl Server {
         raise_open_files();
         let http = bind("--http", settings.http)?;
         http.set_nonblocking(true)?;
+        let stop_answering = CancellationToken::new();
         let (components, ingest) = match settings.role {
             Role::Writes { mqtt, config } => {
                 let mqtt = bind("--mqtt", mqtt)?;
@@ -204,9 +205,11 @@ impl Server {
                 let ingest = Arc::new(Ingest::start(*config, lake.clone(), Some(mqtt), clock).await?);
                 (writing(lake, &ingest), Some(ingest))
             }
-            Role::Asks { tail } => (asking(Lake::open(&settings.lake).await?, &tail)?, None),
+            Role::Asks { tail } => {
+                let lake = Lake::open(&settings.lake).await?;
+                (asking::components(lake, &tail, stop_answering.clone()).await?, None)
+            }
         };
-        let stop_answering = CancellationToken::new();
         let http_addr = http.local_addr()?;
         let http = tokio::net::TcpListener::from_std(http)?;
         let answering = tokio::spawn(zeugma_query::serve(http, components, stop_answering.clone()));
@@ -298,24 +301,17 @@ fn writing(lake: Lake, ingest: &Arc<Ingest>) -> Components {
     }
 }
 
-fn asking(lake: Lake, tail: &str) -> anyhow::Result<Components> {
-    let tail = RemoteTail::new(tail).map_err(|error| Usage(format!("cannot use --tail: {error}")))?;
-    Ok(Components {
-        lake,
-        tail: Some(Arc::new(tail)),
-        metrics: Arc::new(|| "# EOF\n".to_owned()),
-        ready: Arc::new(Vec::new),
-        serves_tail: false,
-        replay: None,
-    })
-}
-
 /// The machine's clock, microseconds since 1970.
 pub fn clock() -> Clock {
     Arc::new(|| {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
     })
+}
+
+/// An address and a port.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an address and a port are wanted, as 127.0.0.1:8080".to_owned())
 }
 
 /// Until there are tokens, nothing but this machine itself is served.

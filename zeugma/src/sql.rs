@@ -1,7 +1,9 @@
 //! `zeugma sql "…"`: asks a running server, and prints its answer.
 
 use anyhow::{Context, bail};
-use arrow::{ipc::reader::StreamReader, util::pretty::pretty_format_batches};
+use arrow::{ipc::reader::StreamReader, util::pretty::pretty_format_batches_with_schema};
+
+use crate::{Usage, say};
 
 /// Ask a running server in SQL.
 #[derive(Debug, clap::Args)]
@@ -42,9 +44,7 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
     let request =
         reqwest::Client::new().post(&url).header("accept", accept).header("content-type", "application/json");
     let request = args.token.iter().fold(request, |request, token| request.bearer_auth(token));
-    let answer = request.body(body).send().await;
-    let answer =
-        answer.with_context(|| format!("cannot ask {url}: is `zeugma up` running there? (--url)"))?;
+    let answer = sent(&url, request.body(body)).await?;
     let (status, bytes) = (answer.status(), answer.bytes().await.context("the answer broke off")?);
     if !status.is_success() {
         bail!(problem(&bytes).unwrap_or_else(|| format!("the server answered {status}")));
@@ -53,17 +53,25 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
         Format::Table => {
             let reader =
                 StreamReader::try_new(bytes.as_ref(), None).context("the answer is no Arrow stream")?;
+            let columns = reader.schema();
             let batches = reader.collect::<Result<Vec<_>, _>>().context("the answer broke off")?;
             let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
-            println!(
-                "{}\n{rows} {}",
-                pretty_format_batches(&batches)?,
-                if rows == 1 { "row" } else { "rows" }
-            );
+            let table = pretty_format_batches_with_schema(columns, &batches)?;
+            say::line(&format!("{table}\n{rows} {}", if rows == 1 { "row" } else { "rows" }))?;
         }
-        Format::Csv | Format::Json => print!("{}", String::from_utf8_lossy(&bytes)),
+        Format::Csv | Format::Json => say::bytes(&bytes)?,
     }
     Ok(())
+}
+
+/// Sends a question, and says what to do where nobody answers.
+pub(crate) async fn sent(url: &str, request: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
+    match request.send().await {
+        Err(error) if error.is_builder() => {
+            Err(Usage(format!("--url must be as http://127.0.0.1:8080: `{url}` cannot be asked")).into())
+        }
+        sent => sent.with_context(|| format!("cannot ask {url}: is `zeugma up` running there? (--url)")),
+    }
 }
 
 /// The sentence of a problem document (RFC 9457).

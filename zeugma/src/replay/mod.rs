@@ -18,7 +18,7 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
-use crate::Usage;
+use crate::{Usage, say};
 
 use mapping::Field;
 use plan::Plan;
@@ -153,7 +153,10 @@ pub async fn run(args: &Args, shutdown: CancellationToken) -> anyhow::Result<Sum
     if shutdown.is_cancelled() {
         feeding.abort();
     }
-    println!("{summary}");
+    say::line(&summary.to_string())?;
+    eprintln!(
+        "what was acknowledged and is no reading is a dead letter: `zeugma dead-letters list` counts them"
+    );
     outcome?;
     match feeding.await {
         Err(stopped) if stopped.is_cancelled() => {}
