@@ -94,7 +94,7 @@ async fn sql_prints_a_table_and_a_mistake_ends_with_1() {
         1,
         "A text stands in single quotes",
     );
-    fails(&["sql", "SELECT FROM WHERE", "--url", &url], 1, "Expected");
+    fails(&["sql", "SELECT device FROM", "--url", &url], 1, "Expected");
     fails(&["sql", "SELECT 1", "--url", "http://127.0.0.1:9"], 1, "zeugma up");
 }
 
