@@ -116,9 +116,10 @@ pub(crate) fn delete(disk: &dyn Disk, first: Position) -> Result<(), Error> {
     let name = name(first);
     let deleted = match disk.delete(&name) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        deleted => deleted.and_then(|()| disk.sync_names()),
+        deleted => deleted,
     };
-    deleted.map_err(Error::disk("delete", disk.place(&name)))
+    // In any case: it may be gone since a try whose sync failed.
+    deleted.and_then(|()| disk.sync_names()).map_err(Error::disk("delete", disk.place(&name)))
 }
 
 /// Reads a whole segment; `None` where the file has no whole header, as a crash at its creation leaves it.

@@ -1,7 +1,7 @@
 use std::{
     fs, io,
     path::PathBuf,
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
 use fastrand::Rng;
@@ -135,11 +135,13 @@ fn missing_segment_and_a_shortened_one_are_damage_and_a_torn_end_that_goes_on_is
     assert!(error.to_string().contains("records are missing"), "{error}");
 }
 
-/// A disk that takes this many bytes more.
+/// A disk that takes this many bytes more, and may fail to sync names.
 #[derive(Debug)]
 struct SmallDisk {
     folder: Folder,
     room: AtomicUsize,
+    refuses_names: AtomicBool,
+    names_synced: AtomicUsize,
 }
 
 impl Disk for SmallDisk {
@@ -172,6 +174,10 @@ impl Disk for SmallDisk {
         self.folder.sync(name)
     }
     fn sync_names(&self) -> io::Result<()> {
+        if self.refuses_names.load(SeqCst) {
+            return Err(io::ErrorKind::Other.into());
+        }
+        self.names_synced.fetch_add(1, SeqCst);
         self.folder.sync_names()
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -185,13 +191,21 @@ impl Disk for SmallDisk {
     }
 }
 
+/// A journal with one record on such a disk.
+fn on_a_small_disk(folder: &tempfile::TempDir) -> (Arc<SmallDisk>, Journal) {
+    let folder = Folder::open(folder.path()).unwrap();
+    let (room, refuses_names, names_synced) =
+        (AtomicUsize::new(300), AtomicBool::new(false), AtomicUsize::new(0));
+    let disk = Arc::new(SmallDisk { folder, room, refuses_names, names_synced });
+    let (mut journal, _) = Journal::open_on(disk.clone(), 1_000, Rng::with_seed(1)).unwrap();
+    journal.append(&batch(&[b"a"])).unwrap();
+    (disk, journal)
+}
+
 #[test]
 fn segment_that_could_not_be_begun_is_taken_away() {
     let folder = tempfile::tempdir().unwrap();
-    let disk =
-        Arc::new(SmallDisk { folder: Folder::open(folder.path()).unwrap(), room: AtomicUsize::new(300) });
-    let (mut journal, _) = Journal::open_on(disk.clone(), 1_000, Rng::with_seed(1)).unwrap();
-    journal.append(&batch(&[b"a"])).unwrap();
+    let (disk, mut journal) = on_a_small_disk(&folder);
     disk.room.store(17, SeqCst);
     // Everything is committed, and there is no room for a whole header of the next segment.
     assert!(matches!(journal.truncate(1), Err(Error::Disk { .. })));
@@ -205,15 +219,24 @@ fn segment_that_could_not_be_begun_is_taken_away() {
 #[test]
 fn segment_for_which_there_is_not_even_a_name_is_tried_again() {
     let folder = tempfile::tempdir().unwrap();
-    let disk =
-        Arc::new(SmallDisk { folder: Folder::open(folder.path()).unwrap(), room: AtomicUsize::new(300) });
-    let (mut journal, _) = Journal::open_on(disk.clone(), 1_000, Rng::with_seed(1)).unwrap();
-    journal.append(&batch(&[b"a"])).unwrap();
+    let (disk, mut journal) = on_a_small_disk(&folder);
     disk.room.store(0, SeqCst);
     assert!(matches!(journal.truncate(1), Err(Error::Disk { .. })));
     disk.room.store(1_000, SeqCst);
     journal.truncate(1).expect("nothing failed that could not be tried again");
     assert_eq!((journal.first(), journal.append(&batch(&[b"b"])).unwrap()), (2, 2));
+}
+
+#[test]
+fn deletion_whose_sync_failed_is_synced_when_it_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, _journal) = on_a_small_disk(&folder);
+    disk.refuses_names.store(true, SeqCst);
+    assert!(matches!(segment::delete(&*disk, 1), Err(Error::Disk { .. })));
+    disk.refuses_names.store(false, SeqCst);
+    let before = disk.names_synced.load(SeqCst);
+    segment::delete(&*disk, 1).unwrap();
+    assert_eq!(disk.names_synced.load(SeqCst), before + 1);
 }
 
 #[test]
