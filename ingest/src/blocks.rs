@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use zeugma_journal::Synced;
 
 /// Bytes that may wait: half a second at 200,000 readings a second, of 150 bytes with their headers.
-pub const WAITING_BYTES_MAX: usize = 16 << 20;
+const WAITING_BYTES_MAX: usize = 16 << 20;
 
 /// A block counts as one of these at least, so that blocks have a bound as well as bytes.
 const UNIT_BYTES: usize = 4 << 10;

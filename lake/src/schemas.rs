@@ -24,6 +24,11 @@ impl Lake {
         Ok(domains)
     }
 
+    /// Whether it has a schema of any domain.
+    pub async fn has_schemas(&self) -> Result<bool, Error> {
+        Ok(!self.store().list(FOLDER).await?.is_empty())
+    }
+
     /// Keeps the newest versions of domains that the lake does not know yet.
     pub async fn keep_schemas(&self, domains: &Domains) -> Result<(), Error> {
         for domain in domains.iter() {

@@ -41,15 +41,22 @@ pub async fn components(lake: Lake, tail: &str, shutdown: CancellationToken) -> 
     })
 }
 
-/// Why questions would have no answer.
+/// Why questions would have no answer; a start does not wait for it longer than this, whatever hangs.
 async fn look(lake: &Lake, tail: &RemoteTail) -> Vec<String> {
-    let lake = match lake.domains().await {
-        Ok(domains) if domains.iter().next().is_none() => Some(
+    let looked =
+        async { [trouble_of(lake).await, tail.answers().await.err().map(|error| error.to_string())] };
+    match tokio::time::timeout(LOOK, looked).await {
+        Ok(found) => found.into_iter().flatten().collect(),
+        Err(_) => vec![format!("lake and ingest have not answered within {} s", LOOK.as_secs())],
+    }
+}
+
+async fn trouble_of(lake: &Lake) -> Option<String> {
+    match lake.has_schemas().await {
+        Ok(true) => None,
+        Ok(false) => Some(
             "the lake has no tables: is it (--lake, --data) the one that `zeugma ingest` writes?".to_owned(),
         ),
-        Ok(_) => None,
         Err(error) => Some(format!("the lake does not answer: {error}")),
-    };
-    let tail = tail.answers().await.err().map(|error| error.to_string());
-    lake.into_iter().chain(tail).collect()
+    }
 }

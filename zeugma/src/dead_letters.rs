@@ -71,16 +71,8 @@ pub async fn run(command: &Command, shutdown: CancellationToken) -> anyhow::Resu
 
 async fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
     let url = format!("{}/internal/v1/dead-letters/replay", args.url.trim_end_matches('/'));
-    let body = serde_json::json!({ "where": args.condition }).to_string();
-    let request = reqwest::Client::new().post(&url).header("content-type", "application/json");
-    let request = args.token.iter().fold(request, |request, token| request.bearer_auth(token));
-    let answer = sql::sent(&url, request.body(body)).await?;
-    let status = answer.status();
-    if !status.is_success() {
-        let bytes = answer.bytes().await.context("the answer broke off")?;
-        bail!(sql::problem(&bytes).unwrap_or_else(|| format!("the server answered {status}")));
-    }
-    follow(answer).await
+    let body = serde_json::json!({ "where": args.condition });
+    follow(sql::post(&url, args.token.as_deref(), "*/*", &body).await?).await
 }
 
 /// Follows the server's reports to the last, and prints what it says.

@@ -79,13 +79,12 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         async move {
             shutdown.cancelled().await;
             devices.cancel();
-            let simulated = simulated.await;
-            stop.cancel();
-            match simulated {
+            match simulated.await {
                 Ok(Ok(summary)) => drop(say::line(&format!("\nThe devices: {summary}."))),
                 Ok(Err(error)) => tracing::warn!("the devices ended: {error:#}"),
                 Err(error) => tracing::warn!("the devices ended: {error}"),
             }
+            stop.cancel();
         }
     });
     server::wait(server, stop).await

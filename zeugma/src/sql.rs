@@ -40,15 +40,8 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
         Format::Csv => "text/csv",
         Format::Json => "application/json",
     };
-    let body = serde_json::json!({ "sql": args.sql }).to_string();
-    let request =
-        reqwest::Client::new().post(&url).header("accept", accept).header("content-type", "application/json");
-    let request = args.token.iter().fold(request, |request, token| request.bearer_auth(token));
-    let answer = sent(&url, request.body(body)).await?;
-    let (status, bytes) = (answer.status(), answer.bytes().await.context("the answer broke off")?);
-    if !status.is_success() {
-        bail!(problem(&bytes).unwrap_or_else(|| format!("the server answered {status}")));
-    }
+    let answer = post(&url, args.token.as_deref(), accept, &serde_json::json!({ "sql": args.sql })).await?;
+    let bytes = answer.bytes().await.context("the answer broke off")?;
     match args.format {
         Format::Table => {
             let reader =
@@ -64,18 +57,37 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends a question, and says what to do where nobody answers.
-pub(crate) async fn sent(url: &str, request: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
-    match request.send().await {
+/// Asks a server, whose answer begins well.
+///
+/// # Errors
+/// A sentence that says what to do where nobody answers, or what the server says is wrong.
+pub(crate) async fn post(
+    url: &str,
+    token: Option<&str>,
+    accept: &str,
+    body: &serde_json::Value,
+) -> anyhow::Result<reqwest::Response> {
+    let request =
+        reqwest::Client::new().post(url).header("accept", accept).header("content-type", "application/json");
+    let request = token.iter().fold(request, |request, token| request.bearer_auth(token));
+    let answer = match request.body(body.to_string()).send().await {
         Err(error) if error.is_builder() => {
-            Err(Usage(format!("--url must be as http://127.0.0.1:8080: `{url}` cannot be asked")).into())
+            return Err(
+                Usage(format!("--url must be as http://127.0.0.1:8080: `{url}` cannot be asked")).into()
+            );
         }
-        sent => sent.with_context(|| format!("cannot ask {url}: is `zeugma up` running there? (--url)")),
+        sent => sent.with_context(|| format!("cannot ask {url}: is `zeugma up` running there? (--url)"))?,
+    };
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
     }
+    let bytes = answer.bytes().await.context("the answer broke off")?;
+    bail!(problem(&bytes).unwrap_or_else(|| format!("the server answered {status}")))
 }
 
 /// The sentence of a problem document (RFC 9457).
-pub(crate) fn problem(body: &[u8]) -> Option<String> {
+fn problem(body: &[u8]) -> Option<String> {
     let problem: serde_json::Value = serde_json::from_slice(body).ok()?;
     let text = |key: &str| problem[key].as_str();
     match (text("title"), text("detail")) {
