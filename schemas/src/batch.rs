@@ -17,7 +17,7 @@ use arrow::{
 };
 use arrow_avro::{
     reader::{Decoder, ReaderBuilder},
-    schema::{AvroSchema, Fingerprint, SchemaStore},
+    schema::{Fingerprint, SchemaStore},
 };
 
 use crate::{
@@ -295,11 +295,11 @@ fn float(cell: &Cell) -> Option<f64> {
 fn decoder(writer: &Schema, reader: &Schema) -> Result<Decoder, ArrowError> {
     let mut store = SchemaStore::new();
     let fingerprint = Fingerprint::Rabin(writer.fingerprint);
-    store.set(fingerprint, AvroSchema::new(writer.text.clone()))?;
+    store.set(fingerprint, writer.avro())?;
     ReaderBuilder::new()
         .with_writer_schema_store(store)
         .with_active_fingerprint(fingerprint)
-        .with_reader_schema(AvroSchema::new(reader.text.clone()))
+        .with_reader_schema(reader.avro())
         .with_utf8_view(true)
         .with_batch_size(DECODER_ROWS)
         .build_decoder()

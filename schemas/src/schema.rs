@@ -5,7 +5,7 @@
 
 use arrow::datatypes::{DataType, TimeUnit};
 use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::id::{is_domain_name, is_reserved_domain};
 
@@ -141,6 +141,14 @@ impl Schema {
         Ok(Schema { name, doc, fields, fingerprint, text: text.to_owned() })
     }
 
+    /// The same schema for a decoder: what is understood here and nothing else.
+    ///
+    /// A file may hold attributes of other programs, or the same key twice, which a decoder need not bear.
+    pub(crate) fn avro(&self) -> AvroSchema {
+        let fields: Vec<Value> = self.fields.iter().map(Field::avro).collect();
+        AvroSchema::new(json!({"type": "record", "name": self.name, "fields": fields}).to_string())
+    }
+
     /// The field of this name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
@@ -166,6 +174,18 @@ impl Field {
         let doc = json["doc"].as_str().unwrap_or_default().to_owned();
         let counter = json["counter"].as_bool().unwrap_or(false);
         Ok(Field { name, doc, unit, kind, required, counter })
+    }
+
+    fn avro(&self) -> Value {
+        let kind = match self.kind {
+            Kind::Time => json!({"type": "long", "logicalType": "timestamp-micros"}),
+            plain => json!(plain.avro_name()),
+        };
+        if self.required {
+            json!({"name": self.name, "type": kind})
+        } else {
+            json!({"name": self.name, "type": ["null", kind], "default": null})
+        }
     }
 
     /// The type as its users see it, for messages: `["null", "double"] in W`.

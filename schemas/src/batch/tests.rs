@@ -3,8 +3,9 @@ use arrow::datatypes::{Float64Type, Int64Type};
 
 use super::*;
 use crate::{
+    avro::Writer,
     domain::Domains,
-    domains::{Measurement, Parking},
+    domains::{Fields, Measurement, Parking},
     payload::readings,
 };
 
@@ -64,6 +65,30 @@ fn reading_of_an_older_version_has_nulls_in_newer_columns() {
     let rows = builder.finish().unwrap();
     assert!(rows.column_by_name("barrier_open").unwrap().is_null(0));
     assert_eq!(rows.column_by_name("temperature_c").unwrap().as_primitive::<Float64Type>().value(0), 1.5);
+}
+
+#[test]
+fn decoder_needs_nothing_of_a_schema_file_but_what_was_understood() {
+    // JSON lets a key stand twice, and the last one counts; Avro lets other programs add what they like.
+    for oddity in
+        [r#""doc": "a", "doc": "b""#, r#""default": {"no": "number"}"#, r#""aliases": 7"#, r#""order": "up""#]
+    {
+        let text = format!(
+            r#"{{"type": "record", "name": "tides", "namespace": "city.v1", "aliases": ["waves"], "fields": [
+                {{"name": "time", "type": {{"type": "long", "logicalType": "timestamp-micros"}}}},
+                {{"name": "level_m", "type": "double", {oddity}}}]}}"#
+        );
+        let schema = Schema::parse(&text).unwrap_or_else(|error| panic!("{oddity}: {error}"));
+        let mut buf = [0; 32];
+        let mut frame = Writer::frame(&mut buf, schema.fingerprint);
+        frame.long("time", NOW_US);
+        frame.double("level_m", 2.5);
+        let len = frame.finish().unwrap();
+        let mut builder = Builder::new(Arc::new(Domain::new(schema)));
+        push(&mut builder, "d1", &buf[..len]);
+        let rows = builder.finish().unwrap_or_else(|error| panic!("{oddity}: {error}"));
+        assert_eq!(rows.column_by_name("level_m").unwrap().as_primitive::<Float64Type>().value(0), 2.5);
+    }
 }
 
 #[test]
