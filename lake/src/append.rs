@@ -47,7 +47,7 @@ impl Table {
             }
             let missing = beyond(held, rows)?;
             let adds = missing.flat_map(|sealed| sealed.adds()).map(Action::Add).collect();
-            self.attempt(delta, lease, through, adds).await
+            self.attempt(delta, positions(lease, through)?, append(), adds).await
         });
         match done.await {
             Ok(()) => self.load().await,
@@ -70,39 +70,49 @@ impl Table {
             let (state, log) = (delta.snapshot()?, delta.log_store());
             let through = state.transaction_version(log.as_ref(), source_app(lease.source())).await?;
             let through = through.unwrap_or(0).max(0) as Position;
-            self.attempt(delta, lease, through, Vec::new()).await
+            self.attempt(delta, positions(lease, through)?, append(), Vec::new()).await
         });
         done.await?;
         self.load().await
     }
 
-    /// One attempt at the version after the state's.
-    async fn attempt(
+    /// One attempt at the version after the state's. The log's checkpoints are made [elsewhere](crate::upkeep).
+    pub(crate) async fn attempt(
         &self,
         delta: &mut DeltaTable,
-        lease: &Lease,
-        through: Position,
+        transactions: Vec<Transaction>,
+        operation: DeltaOperation,
         actions: Vec<Action>,
     ) -> Result<(), Error> {
-        let through =
-            i64::try_from(through).map_err(|_| Error::Internal("a position beyond 63 bits".into()))?;
         let properties = CommitProperties::default()
             .with_max_retries(0)
-            .with_cleanup_expired_logs(Some(false))
-            .with_application_transaction(Transaction::new(LEASE_APP, lease.epoch()))
-            .with_application_transaction(Transaction::new(source_app(lease.source()), through));
-        let operation = DeltaOperation::Write {
-            mode: SaveMode::Append,
-            partition_by: Some(vec![PARTITION.to_owned()]),
-            predicate: None,
-        };
+            .with_create_checkpoint(false)
+            .with_cleanup_expired_logs(Some(false));
+        let properties =
+            transactions.into_iter().fold(properties, CommitProperties::with_application_transaction);
         let commit = CommitBuilder::from(properties).with_actions(actions);
         let commit = commit.build(Some(delta.snapshot()?), delta.log_store(), operation).await?;
         self.sync_version(commit.version()).await
     }
 }
 
-fn check_fence(snapshot: &Snapshot, lease: &Lease) -> Result<(), Error> {
+/// What a commit says of who made it, and of what the table holds from now on.
+fn positions(lease: &Lease, through: Position) -> Result<Vec<Transaction>, Error> {
+    let through = i64::try_from(through).map_err(|_| Error::Internal("a position beyond 63 bits".into()))?;
+    let source = Transaction::new(source_app(lease.source()), through);
+    Ok(vec![Transaction::new(LEASE_APP, lease.epoch()), source])
+}
+
+fn append() -> DeltaOperation {
+    DeltaOperation::Write {
+        mode: SaveMode::Append,
+        partition_by: Some(vec![PARTITION.to_owned()]),
+        predicate: None,
+    }
+}
+
+/// Whoever finds a higher epoch than its own has lost the lake.
+pub(crate) fn check_fence(snapshot: &Snapshot, lease: &Lease) -> Result<(), Error> {
     let (found, ours) = (snapshot.epoch(), lease.epoch());
     if found > ours { Err(Error::Fenced { found, ours }) } else { Ok(()) }
 }

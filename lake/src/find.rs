@@ -28,7 +28,12 @@ use parquet::{
     file::metadata::{ParquetMetaData, ParquetMetaDataReader},
 };
 
-use crate::{Error, Snapshot, Table, layout, snapshot::DataFile, table::PARTITION};
+use crate::{
+    Error, Snapshot, Table,
+    layout::{self, PAGE_ROWS},
+    snapshot::DataFile,
+    table::PARTITION,
+};
 
 /// The columns that identify a row.
 const KEY: [&str; 3] = ["tenant", "device", "time"];
@@ -89,7 +94,7 @@ async fn open(
 ) -> Result<ParquetRecordBatchStreamBuilder<Reader>, Error> {
     let path = Path::parse(&file.path).map_err(|error| Error::Internal(error.to_string()))?;
     let reader = Reader { store: store.clone(), path, size: file.size };
-    Ok(ParquetRecordBatchStreamBuilder::new(reader).await?)
+    Ok(ParquetRecordBatchStreamBuilder::new(reader).await?.with_batch_size(PAGE_ROWS))
 }
 
 impl Table {

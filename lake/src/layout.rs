@@ -10,27 +10,31 @@ use arrow::{
     array::{Array, AsArray, RecordBatch, StringViewArray, UInt32Array},
     compute::{concat_batches, take_record_batch},
     datatypes::{DataType, Date32Type, Field, Schema, SchemaRef, TimestampMicrosecondType},
+    error::ArrowError,
 };
 use bytes::Bytes;
-use chrono::{DateTime, NaiveDate, SecondsFormat};
+use chrono::NaiveDate;
 use parquet::{
     arrow::ArrowWriter,
     basic::{Compression, Encoding, ZstdLevel},
     file::properties::{WriterProperties, WriterPropertiesBuilder},
     schema::types::ColumnPath,
 };
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
+pub use self::statistics::Statistics;
 use crate::{Error, table::PARTITION};
 
+mod statistics;
+
 /// Rows of a row group: large enough to compress, small enough that two are read in parallel.
-const ROW_GROUP_ROWS: usize = 262_144;
+pub(crate) const ROW_GROUP_ROWS: usize = 262_144;
 
 /// Rows of a page: the least that a question about one device reads.
-const PAGE_ROWS: usize = 8_192;
+pub(crate) const PAGE_ROWS: usize = 8_192;
 
 /// Columns that rows are sorted by, as far as a table has them: up to three texts, and up to two times.
-const SORT: [&str; 5] = ["tenant", "device", "topic", "time", "received_at"];
+pub(crate) const SORT: [&str; 5] = ["tenant", "device", "topic", "time", "received_at"];
 
 /// One date's rows as a Parquet file, not written yet.
 #[derive(Debug)]
@@ -62,14 +66,25 @@ pub fn encode(columns: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<Encode
 }
 
 fn encode_date(date: i32, rows: &RecordBatch) -> Result<Encoded, Error> {
-    let stored: Vec<usize> =
-        (0..rows.num_columns()).filter(|column| rows.schema().field(*column).name() != PARTITION).collect();
-    let stored = rows.project(&stored)?;
+    let stored = without_date(rows)?;
     let mut writer = ArrowWriter::try_new(Vec::new(), stored.schema(), Some(properties(&stored.schema())))?;
     writer.write(&stored)?;
     let bytes = writer.into_inner()?.into();
-    let date = NaiveDate::default() + chrono::TimeDelta::days(date.into());
-    Ok(Encoded { date: date.to_string(), bytes, rows: stored.num_rows(), stats: statistics(&stored) })
+    let mut statistics = Statistics::default();
+    statistics.add(&stored);
+    Ok(Encoded { date: partition(date), bytes, rows: stored.num_rows(), stats: statistics.to_json() })
+}
+
+/// A date as the name of its partition.
+pub(crate) fn partition(date: i32) -> String {
+    (NaiveDate::default() + chrono::TimeDelta::days(date.into())).to_string()
+}
+
+/// The columns that a file stores: the folder it lies in says the date.
+pub(crate) fn without_date(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let stored: Vec<usize> =
+        (0..rows.num_columns()).filter(|column| rows.schema().field(*column).name() != PARTITION).collect();
+    rows.project(&stored)
 }
 
 /// The rows' numbers in the order of [`SORT`], missing texts first. Texts are few and rows are many, so each
@@ -106,7 +121,8 @@ fn ranks(texts: &[&StringViewArray], rows: usize) -> Vec<usize> {
     found.into_iter().map(|number| ranks[number]).collect()
 }
 
-fn properties(columns: &Schema) -> WriterProperties {
+/// How the columns of a file are encoded.
+pub(crate) fn properties(columns: &Schema) -> WriterProperties {
     let builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).expect("zstd has level 3")))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
@@ -124,41 +140,6 @@ fn encoding(builder: WriterPropertiesBuilder, field: &Field) -> WriterProperties
     };
     let column = ColumnPath::from(field.name().as_str());
     builder.set_column_dictionary_enabled(column.clone(), false).set_column_encoding(column, encoding)
-}
-
-/// Row count, null counts, and the range of each sort column.
-fn statistics(rows: &RecordBatch) -> Value {
-    let (mut low, mut high, mut nulls) = (Map::new(), Map::new(), Map::new());
-    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
-        nulls.insert(field.name().clone(), column.null_count().into());
-        if SORT.contains(&field.name().as_str())
-            && let Some((least, greatest)) = range(column.as_ref())
-        {
-            low.insert(field.name().clone(), least);
-            high.insert(field.name().clone(), greatest);
-        }
-    }
-    json!({ "numRecords": rows.num_rows(), "minValues": low, "maxValues": high, "nullCount": nulls })
-}
-
-fn range(column: &dyn Array) -> Option<(Value, Value)> {
-    match column.data_type() {
-        DataType::Utf8View => {
-            let texts = column.as_string_view();
-            let (least, greatest) = (texts.iter().flatten().min()?, texts.iter().flatten().max()?);
-            Some((least.into(), greatest.into()))
-        }
-        DataType::Timestamp(..) => {
-            let times = column.as_primitive::<TimestampMicrosecondType>();
-            let text = |time_us: i64| {
-                let time = DateTime::from_timestamp_micros(time_us)?;
-                Some(Value::from(time.to_rfc3339_opts(SecondsFormat::Micros, true)))
-            };
-            let (least, greatest) = (times.values().iter().min()?, times.values().iter().max()?);
-            text(*least).zip(text(*greatest))
-        }
-        _ => None,
-    }
 }
 
 /// The same rows in other columns: those it lacks are null, those not asked for are left out.

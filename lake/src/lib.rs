@@ -9,12 +9,16 @@
 //! - [`layout`] - how rows lie in files: sorted, encoded, with statistics
 //! - [`sealed`] - rows laid into local files, which a commit puts into the lake
 //! - [`append`] - one commit, carrying the position through which it reaches
+//! - [`compact`] - many small files become few large ones
 //! - [`snapshot`] - a table at a version: its files, and what is committed through where
 //! - [`find`] - rows looked up by their keys
 //! - [`seam`] - where a snapshot and a tail meet; pure
 
 pub mod append;
+pub mod compact;
 pub mod find;
+#[cfg(test)]
+mod fixture;
 pub mod layout;
 pub mod lease;
 pub mod schemas;

@@ -18,6 +18,7 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use deltalake_core::kernel::Add;
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, local::LocalFileSystem, path::Path};
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -102,7 +103,7 @@ impl Shelf {
             sealed.rows += file.rows;
             sealed.files.push(SealedFile {
                 data: DataFile::of(place.to_string(), file.bytes.len() as u64, &file.date, &file.stats)?,
-                add: add(path, &file, now_ms),
+                add: add(path, &file.date, file.bytes.len() as u64, &file.stats, now_ms),
                 put: AtomicBool::new(false),
             });
         }
@@ -201,14 +202,15 @@ impl Sealed {
     }
 }
 
-fn add(path: String, file: &layout::Encoded, now_ms: i64) -> Add {
+/// A file of these bytes as the log of its table has it.
+pub(crate) fn add(path: String, date: &str, bytes: u64, stats: &Value, now_ms: i64) -> Add {
     Add {
         path,
-        partition_values: HashMap::from([(PARTITION.to_owned(), Some(file.date.clone()))]),
-        size: file.bytes.len() as i64,
+        partition_values: HashMap::from([(PARTITION.to_owned(), Some(date.to_owned()))]),
+        size: bytes as i64,
         modification_time: now_ms,
         data_change: true,
-        stats: Some(file.stats.to_string()),
+        stats: Some(stats.to_string()),
         tags: None,
         deletion_vector: None,
         base_row_id: None,

@@ -63,7 +63,7 @@ impl Snapshot {
         files.extend(known.iter().flat_map(|known| &known.files).map(|file| (file.path.as_str(), file)));
         let log_data = state.log_data();
         let found = log_data.iter().map(|view| {
-            let path = table.store().path(&format!("{}/{}", table.name(), view.path())).to_string();
+            let path = table.path(view.path().as_ref());
             match files.get(path.as_str()) {
                 Some(file) => Ok((*file).clone()),
                 None => data_file(path, &view),

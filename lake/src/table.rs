@@ -53,6 +53,11 @@ impl Table {
         &self.shared.store
     }
 
+    /// The path, from the store's root, of what lies below the table.
+    pub(crate) fn path(&self, below: &str) -> String {
+        self.store().path(&format!("{}/{below}", self.name())).to_string()
+    }
+
     /// The newest snapshot loaded so far, without any I/O.
     pub fn known(&self) -> Option<Arc<Snapshot>> {
         self.shared.newest.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
