@@ -4,7 +4,7 @@ use std::{
     net::TcpListener,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     thread::JoinHandle,
     time::Duration,
 };
@@ -20,6 +20,7 @@ use crate::{
     blocks::{self, blocks},
     clock_keeper::ClockKeeper,
     committer::Committer,
+    compactor::Compactor,
     dead_letters::{DeadLetters, Replays},
     door::{self, Door},
     maintenance::{keep_lease, watch_schemas},
@@ -27,6 +28,7 @@ use crate::{
     start::{Opened, Steps},
     subscriber::{self, Subscriber},
     tail::Tail,
+    upkeep::{self, Upkeep},
 };
 
 /// How long a start waits until readings of before are visible again. A full hour of replay needs about a
@@ -51,6 +53,8 @@ pub struct Config {
     pub broker: Option<subscriber::Config>,
     /// How long rows may wait for a commit.
     pub commit_interval: Duration,
+    /// How long a version of a table can be read after it was replaced.
+    pub keep_versions: Duration,
     /// The operator says that this machine's clock is right, whatever devices say.
     pub trust_clock: bool,
     /// How much devices may take.
@@ -63,6 +67,8 @@ pub struct Ingest {
     tail: Tail,
     metrics: Arc<Metrics>,
     dead_letters: DeadLetters,
+    upkeep: upkeep::Asking,
+    upkeep_thread: Option<JoinHandle<()>>,
     source: String,
     door: Option<Door>,
     subscriber: Option<Subscriber>,
@@ -128,6 +134,15 @@ impl Ingest {
             holds: false,
         };
         keepers.push(keep_clock(keeper, config.trust_clock));
+        let compactor = Compactor {
+            known: known.subscribe(),
+            lease: lease.clone(),
+            clock: clock.clone(),
+            count: AtomicU64::new(0),
+            metrics: Some(metrics.clone()),
+        };
+        let (upkeep, asking) = Upkeep::new(compactor, config.keep_versions, config.commit_interval);
+        let upkeep_thread = upkeep.start(stop.child_token())?;
         if let Some(files) = schema_files {
             let watch = watch_schemas(files, lake, lease.clone(), tail.clone(), known);
             keepers.push(tokio::spawn(watch));
@@ -140,6 +155,8 @@ impl Ingest {
             tail,
             metrics,
             dead_letters,
+            upkeep: asking,
+            upkeep_thread: Some(upkeep_thread),
             source,
             door,
             subscriber,
@@ -167,6 +184,11 @@ impl Ingest {
     /// The way back in for dead letters.
     pub fn dead_letters(&self) -> DeadLetters {
         self.dead_letters.clone()
+    }
+
+    /// Asks for the upkeep of tables.
+    pub fn upkeep(&self) -> upkeep::Asking {
+        self.upkeep.clone()
     }
 
     /// The source whose journal this is.
@@ -216,6 +238,9 @@ impl Ingest {
         self.stop.cancel();
         if let Some(door) = self.door.take() {
             tokio::task::spawn_blocking(move || door.stop()).await.ok();
+        }
+        if let Some(thread) = self.upkeep_thread.take() {
+            tokio::task::spawn_blocking(move || thread.join()).await.ok();
         }
         if let Some(subscriber) = self.subscriber.take() {
             subscriber.stopped().await?;

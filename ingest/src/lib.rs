@@ -17,13 +17,14 @@
 //!
 //! Dead letters come back in by [`dead_letters`]. Beside them: [`start`] (journal and lake made to fit),
 //! [`source`] (whose positions these are), [`schema_files`] (domains that come while we run),
-//! [`maintenance`] (keeps the lease, takes schemas up), [`credible_clock`] (whether ours can be believed),
+//! [`maintenance`] (keeps the lease, takes schemas up), [`upkeep`] with [`compactor`] (few files and a short log), [`credible_clock`] (whether ours can be believed),
 //! [`ingest`] (starts and stops all of it), [`status`], [`metrics`] and [`progress`] (what operators see).
 
 pub mod accept;
 pub mod blocks;
 mod clock_keeper;
 pub mod committer;
+pub mod compactor;
 pub mod credible_clock;
 pub mod dead_letters;
 pub mod door;
@@ -37,10 +38,12 @@ pub mod start;
 pub mod status;
 pub mod subscriber;
 pub mod tail;
+pub mod upkeep;
 pub mod watermarks;
 
 use std::{path::PathBuf, sync::Arc};
 
+pub use compactor::compact_alone;
 pub use ingest::{Config, Ingest};
 pub use metrics::Metrics;
 pub use status::Status;

@@ -95,6 +95,8 @@ pub struct Metrics {
     pub tail_bytes: Family<ByDomain, Gauge>,
     /// Rows committed to the lake, by table.
     pub committed: Family<ByDomain, Counter>,
+    /// Rows written again by compactions, by table.
+    pub compacted: Family<ByDomain, Counter>,
     /// Attempts to commit that failed, by table.
     pub commit_failures: Family<ByDomain, Counter>,
     /// Seconds that one commit took, the writing of its files included.

@@ -18,7 +18,7 @@ use deltalake_core::{
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{ObjectStoreExt, buffered::BufWriter, path::Path};
 use parquet::arrow::AsyncArrowWriter;
-use uuid::Uuid;
+use serde::Serialize;
 
 use self::merge::{Merge, Run};
 pub use self::plan::{Job, Wanted, plan};
@@ -56,6 +56,23 @@ struct Written {
     bytes: u64,
 }
 
+/// How far a compaction of some tables has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// The table that is compacted now, or was last.
+    pub table: String,
+    /// Rows written.
+    pub rows: u64,
+    /// Rows to be written in all, as far as is known by now.
+    pub rows_planned: u64,
+    /// Files read and replaced.
+    pub files_before: u64,
+    /// Files written instead.
+    pub files_after: u64,
+    /// Whether nothing is left to do.
+    pub done: bool,
+}
+
 /// Compactions of one table by the holder of the lake.
 #[derive(Debug)]
 pub struct Compaction {
@@ -67,20 +84,26 @@ pub struct Compaction {
     pub lease: Lease,
     /// Rows after which a file of a run ends and the next one begins.
     pub file_rows_max: usize,
+    /// With the lease's epoch, which is never given twice, it names the run.
+    pub number: u64,
+}
+
+/// What a compaction has done.
+#[derive(Debug)]
+pub struct Compacted {
+    /// The table with the new files.
+    pub snapshot: Arc<Snapshot>,
+    /// How many they are.
+    pub files: usize,
 }
 
 impl Compaction {
     /// Makes one run of the runs of a job; `progress` is told of rows as they are written.
     ///
     /// # Errors
-    /// [`Error::Conflict`] where some of the files are not there any more: plan anew. [`Error::Fenced`] where
+    /// [`Error::Conflict`] where some of the files are not there any more, or the table has more columns: plan anew. [`Error::Fenced`] where
     /// another process has taken the lake.
-    pub async fn run(
-        &self,
-        job: &Job,
-        now_ms: i64,
-        progress: impl Fn(usize),
-    ) -> Result<Arc<Snapshot>, Error> {
+    pub async fn run(&self, job: &Job, now_ms: i64, progress: impl FnMut(usize)) -> Result<Compacted, Error> {
         let written = self.write(job, progress).await?;
         let store = self.table.store();
         let paths: Vec<String> =
@@ -88,10 +111,12 @@ impl Compaction {
         store.sync(&paths).await?;
         let adds: Vec<Add> = written.iter().map(|file| file.add(job.date, now_ms)).collect();
         match self.replace(job, adds, now_ms).await {
-            Ok(()) => self.table.load().await,
+            Ok(()) => Ok(Compacted { snapshot: self.table.load().await?, files: paths.len() }),
             Err(error) => match self.table.load().await {
                 // The answer was lost, not the commit.
-                Ok(snapshot) if has(&snapshot, store, &paths) => Ok(snapshot),
+                Ok(snapshot) if has(&snapshot, store, &paths) => {
+                    Ok(Compacted { snapshot, files: paths.len() })
+                }
                 Ok(_) => {
                     discard(store, &paths).await;
                     Err(error)
@@ -103,10 +128,10 @@ impl Compaction {
     }
 
     /// Writes the merged rows into files that nobody knows yet.
-    async fn write(&self, job: &Job, progress: impl Fn(usize)) -> Result<Vec<Written>, Error> {
+    async fn write(&self, job: &Job, mut progress: impl FnMut(usize)) -> Result<Vec<Written>, Error> {
         let runs = job.runs.iter().map(|run| self.read(run.clone()));
         let mut merge = Merge::of(self.columns.clone(), runs.collect()).await?;
-        let run = format!("{RUN}{}", Uuid::new_v4().simple());
+        let run = format!("{RUN}{:06}-{:06}", self.lease.epoch(), self.number);
         let (mut written, mut open) = (Vec::new(), None);
         while let Some(rows) = merge.next().await? {
             let mut file = match open.take() {
@@ -147,6 +172,11 @@ impl Compaction {
         let replaced = table.exclusively(async |delta, snapshot| {
             check_fence(snapshot, &self.lease)?;
             let state = delta.snapshot()?;
+            // A column that came meanwhile may have values in the files that were read.
+            let known = |name: &str| self.columns.column_with_name(name).is_some();
+            if !state.schema().fields().all(|field| known(field.name())) {
+                return Err(Error::Conflict { table: table.name().to_owned() });
+            }
             let mut actions = Vec::with_capacity(gone.len() + adds.len());
             for view in state.log_data().iter() {
                 if gone.contains(table.path(view.path().as_ref()).as_str()) {

@@ -10,8 +10,10 @@
 //! - [`sealed`] - rows laid into local files, which a commit puts into the lake
 //! - [`append`] - one commit, carrying the position through which it reaches
 //! - [`compact`] - many small files become few large ones
+//! - [`upkeep`] - checkpoints, and files that nobody needs any more
 //! - [`snapshot`] - a table at a version: its files, and what is committed through where
 //! - [`find`] - rows looked up by their keys
+//! - [`priority`] - work that nobody waits for gives way
 //! - [`seam`] - where a snapshot and a tail meet; pure
 
 pub mod append;
@@ -21,12 +23,14 @@ pub mod find;
 mod fixture;
 pub mod layout;
 pub mod lease;
+pub mod priority;
 pub mod schemas;
 pub mod sealed;
 pub mod seam;
 pub mod snapshot;
 pub mod store;
 pub mod table;
+pub mod upkeep;
 
 use std::sync::Arc;
 

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use crate::{
     Error, Lease, Position, Store,
     layout::{self, Encoded},
+    priority::give_way,
     snapshot::DataFile,
     table::PARTITION,
 };
@@ -122,14 +123,6 @@ async fn encode_aside(columns: SchemaRef, batches: Vec<RecordBatch>) -> Result<V
     });
     thread.map_err(|error| Error::Internal(format!("no thread can be started: {error}")))?;
     told.await.map_err(|_| Error::Internal("the thread that seals has panicked".into()))?
-}
-
-/// Lets this thread have a quarter of a processor that others want too (setpriority(2)).
-fn give_way() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, 5) {
-        tracing::debug!(%error, "the thread that seals keeps its priority");
-    }
 }
 
 impl Sealed {

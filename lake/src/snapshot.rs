@@ -111,8 +111,10 @@ async fn applications(
     let Some(known) = known else { return first_applications(table, state, log).await };
     let mut applications = known.applications.clone();
     for version in known.version + 1..=state.version() {
-        let bytes = log.read_commit_entry(version).await?;
-        let bytes = bytes.ok_or_else(|| Error::Internal(format!("version {version} of a log is missing")))?;
+        let Some(bytes) = log.read_commit_entry(version).await? else {
+            // Who has not looked for longer than the log is kept begins anew, at its checkpoint.
+            return first_applications(table, state, log).await;
+        };
         for action in get_actions(version, &bytes)? {
             if let Action::Txn(txn) = action {
                 applications.insert(txn.app_id, txn.version);

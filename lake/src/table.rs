@@ -73,19 +73,16 @@ impl Table {
     }
 
     async fn load_locked(&self, delta: &mut Option<DeltaTable>) -> Result<Arc<Snapshot>, Error> {
+        if let Some(table) = delta
+            && let Err(error) = table.update_state().await
+        {
+            // What we know may lie before what is left of the log; who begins anew does not need it.
+            tracing::debug!(table = self.name(), %error, "loaded anew");
+            *delta = None;
+        }
         let table = match delta {
-            Some(table) => {
-                table.update_state().await?;
-                table
-            }
-            None => {
-                let mut table = DeltaTable::new(self.log_store()?);
-                if !table.verify_deltatable_existence().await? {
-                    return Err(self.no_table());
-                }
-                table.load().await?;
-                delta.insert(table)
-            }
+            Some(table) => table,
+            None => delta.insert(self.open().await?),
         };
         let known = self.known();
         let state = table.snapshot()?;
@@ -96,6 +93,20 @@ impl Table {
         let snapshot = Arc::new(snapshot);
         self.remember(&snapshot);
         Ok(snapshot)
+    }
+
+    async fn open(&self) -> Result<DeltaTable, Error> {
+        let mut table = DeltaTable::new(self.log_store()?);
+        if !table.verify_deltatable_existence().await? {
+            return Err(self.no_table());
+        }
+        table.load().await?;
+        Ok(table)
+    }
+
+    /// Lets go of Delta's state, so that whoever needs it next loads it anew.
+    pub(crate) async fn forget(&self) {
+        *self.shared.delta.lock().await = None;
     }
 
     fn remember(&self, snapshot: &Arc<Snapshot>) {

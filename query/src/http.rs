@@ -1,6 +1,8 @@
 //! Paths, and what is asked at each of them.
 
 mod body;
+mod command;
+mod compact;
 mod dead_letters;
 mod domains;
 mod health;
@@ -59,6 +61,7 @@ pub fn router(components: Components, query: Query) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .route("/internal/v1/compact", post(compact::compact))
         .route("/internal/v1/dead-letters/replay", post(dead_letters::replay));
     if serves_tail {
         router = router.route("/internal/v1/tail/{table}", get(tail::tail));

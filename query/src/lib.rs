@@ -41,9 +41,9 @@ mod wildcard;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future::BoxFuture;
+use futures::{future::BoxFuture, stream::BoxStream};
 use tokio_util::sync::CancellationToken;
-use zeugma_lake::{Lake, seam};
+use zeugma_lake::{Lake, compact::Progress, seam};
 use zeugma_schemas::dead_letter::{DeadLetter, Replayed};
 
 pub use ask::{Answer, Query, Rows};
@@ -93,11 +93,18 @@ pub struct Components {
     pub serves_tail: bool,
     /// The way back in for dead letters; none where this process does not write.
     pub replay: Option<Replay>,
+    /// Compacts tables; none where this process does not write.
+    pub compact: Option<Compact>,
 }
 
 /// Puts dead letters through acceptance again, in this order, and answers what became of them once all are
 /// decided; or says in a sentence why that did not happen.
 pub type Replay = Arc<dyn Fn(Vec<DeadLetter>) -> BoxFuture<'static, Result<Replayed, String>> + Send + Sync>;
+
+/// Compacts a table, or all, to one run for each date; answers reports until that is done or has failed, or
+/// says in a sentence why it is not begun.
+pub type Compact =
+    Arc<dyn Fn(Option<String>) -> Result<BoxStream<'static, Result<Progress, String>>, String> + Send + Sync>;
 
 /// Everything that is answered over HTTP.
 ///

@@ -17,4 +17,5 @@ mod real_data;
 mod simulation;
 mod sql_files;
 mod storms;
+mod upkeep;
 mod with_peers;

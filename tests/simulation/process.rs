@@ -15,6 +15,7 @@ use zeugma_ingest::{
     Clock, Metrics,
     accept::{Acceptor, Known, Lookup},
     committer::Committer,
+    compactor::Compactor,
     start::{Opened, Steps},
     tail::Tail,
 };
@@ -41,6 +42,7 @@ pub(super) struct Running {
     /// Kept, as acceptance and committer look at what it sends.
     _known: tokio::sync::watch::Sender<Known>,
     pub committer: Committer,
+    pub compactor: Compactor,
     pub forget: Arc<AtomicU64>,
     /// Where rows are sealed; it ends with the process.
     pub shelf: Arc<SimStore>,
@@ -81,7 +83,14 @@ impl Running {
             lease: lease.clone(),
             interval: Duration::from_secs(60),
             metrics,
+            clock: clock.clone(),
+        };
+        let compactor = Compactor {
+            known: known.subscribe(),
+            lease: lease.clone(),
             clock,
+            count: AtomicU64::new(0),
+            metrics: None,
         };
         Ok(Running {
             journal,
@@ -91,6 +100,7 @@ impl Running {
             tail,
             _known: known,
             committer,
+            compactor,
             forget,
             shelf,
             lookup: None,

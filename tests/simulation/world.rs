@@ -101,8 +101,9 @@ impl World {
             40..54 => self.accept()?,
             54..62 => self.look_up().await?,
             62..66 => self.seal().await?,
-            66..74 => self.commit().await?,
-            74..84 => self.ask().await?,
+            66..73 => self.commit().await?,
+            73..75 => self.compact().await?,
+            75..84 => self.ask().await?,
             84..88 => self.harm_disk(),
             88..93 => self.harm_store(),
             93..95 => self.end_process("killed"),
@@ -251,6 +252,22 @@ impl World {
         if let Err(error @ zeugma_journal::Error::Poisoned) = truncated {
             self.end_process(&format!("ended: {error}"));
         }
+        Ok(())
+    }
+
+    async fn compact(&mut self) -> Wrong {
+        // Nobody reads through a gate that is closed for a look-up.
+        let Some(running) = self.running.as_ref().filter(|running| running.lookup.is_none()) else {
+            return Ok(());
+        };
+        let what = match running.compactor.compact_to_one_run(None, |_| {}).await {
+            Ok(done) => format!("compacted {} files to {}", done.files_before, done.files_after),
+            Err(error) if error.kind() == ErrorKind::Fenced => {
+                return Err(format!("fenced by nobody: {error}"));
+            }
+            Err(error) => format!("not compacted: {:?}", error.kind()),
+        };
+        self.note(what);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use zeugma::{
     server::{PlaceArgs, Server, Settings, UpArgs, WriterArgs},
 };
 use zeugma_ingest::{Clock, Status};
+use zeugma_lake::upkeep::KEEP_DEFAULT;
 
 use crate::Device;
 
@@ -46,6 +47,7 @@ impl City {
                 broker: None,
                 schemas: None,
                 commit_interval: Duration::from_secs(3_600),
+                keep_versions: KEEP_DEFAULT,
                 trust_clock: false,
                 limits: LimitArgs::default(),
             },

@@ -38,6 +38,7 @@ pub async fn components(lake: Lake, tail: &str, shutdown: CancellationToken) -> 
         ready: Arc::new(move || troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()),
         serves_tail: false,
         replay: None,
+        compact: None,
     })
 }
 

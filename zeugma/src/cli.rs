@@ -6,7 +6,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Usage, config_file, dead_letters, demo, journal, replay, say, server, simulate, sql};
+use crate::{Usage, compact, config_file, dead_letters, demo, journal, replay, say, server, simulate, sql};
 
 /// Joins every sensor of a city into tables that anybody entitled can ask.
 #[derive(Debug, Parser)]
@@ -56,6 +56,11 @@ pub enum Command {
     /// What was refused and kept: count it, or put it through acceptance again
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// Merge the files of each date into one sorted run
+    ///
+    /// A running writer does what is worth its price by itself; this does all that can be done, as before an
+    /// export or a measurement. It can be stopped: what is merged stays merged.
+    Compact(compact::Args),
     /// Look into the journal of a data folder
     Journal(journal::Args),
 }
@@ -80,7 +85,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Ended> {
         Err(error) => Err(match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ended::Help(error.render().to_string()),
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Ended::Wrong(Usage(
-                "say what to do: demo, up, ingest, query, simulate, replay, sql, dead-letters or journal; see --help"
+                "say what to do: demo, up, ingest, query, simulate, replay, sql, dead-letters, compact or journal; see --help"
                     .into(),
             )),
             ErrorKind::UnknownArgument if asks => Ended::Wrong(Usage(format!(
@@ -103,6 +108,7 @@ pub async fn run(command: Command, shutdown: CancellationToken) -> anyhow::Resul
         Command::Replay(args) => replay::run(&args, shutdown).await.map(drop),
         Command::Sql(args) => sql::run(&args).await,
         Command::DeadLetters(command) => dead_letters::run(&command, shutdown).await,
+        Command::Compact(args) => compact::run(&args, shutdown).await,
         Command::Journal(args) => journal::run(args, shutdown).await,
     }
 }

@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::{say, sql};
+use crate::{reports::Reports, say, sql};
 
 /// What to do with dead letters.
 #[derive(Debug, clap::Subcommand)]
@@ -76,23 +76,18 @@ async fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
 }
 
 /// Follows the server's reports to the last, and prints what it says.
-async fn follow(mut answer: reqwest::Response) -> anyhow::Result<()> {
+async fn follow(answer: reqwest::Response) -> anyhow::Result<()> {
     const BROKEN: &str =
         "the answer broke off; what was replayed is settled, the same call goes on with the rest";
-    let mut text = Vec::new();
+    let mut reports = Reports::of(answer);
     let mut found: Option<(Value, ProgressBar)> = None;
     let mut last = Value::Null;
-    while let Some(chunk) = answer.chunk().await.context(BROKEN)? {
-        text.extend_from_slice(&chunk);
-        while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = text.drain(..=end).collect();
-            let report: Value = serde_json::from_slice(&line).context("the server reports no JSON")?;
-            match &found {
-                None => found = Some((report.clone(), bar(number(&report, "letters")))),
-                Some((_, bar)) => {
-                    bar.set_position(number(&report, "replayed"));
-                    last = report;
-                }
+    while let Some(report) = reports.next().await.context(BROKEN)? {
+        match &found {
+            None => found = Some((report.clone(), bar(number(&report, "letters")))),
+            Some((_, bar)) => {
+                bar.set_position(number(&report, "replayed"));
+                last = report;
             }
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
+use zeugma_lake::upkeep::KEEP_DEFAULT;
 
 use crate::{
     limits::LimitArgs,
@@ -50,6 +51,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
             broker: None,
             schemas: None,
             commit_interval: std::time::Duration::from_secs(10),
+            keep_versions: KEEP_DEFAULT,
             trust_clock: false,
             limits: LimitArgs::default(),
         },

@@ -13,10 +13,13 @@
 //! - [`say`] - what is printed
 //! - [`sql`] - a question to a running server
 //! - [`dead_letters`] - what was refused: counted, and put through acceptance again
+//! - [`compact`] - the files of each date become one
+//! - [`reports`] - what a server tells of work that takes long
 //! - [`journal`] - what lies in a data folder's journal
 
 pub mod asking;
 pub mod cli;
+pub mod compact;
 pub mod config_file;
 pub mod dead_letters;
 pub mod demo;
@@ -25,6 +28,7 @@ pub mod limits;
 pub mod log_json;
 pub mod notify;
 pub mod replay;
+pub mod reports;
 pub mod say;
 pub mod server;
 pub mod simulate;

@@ -51,6 +51,15 @@ pub struct WriterArgs {
         value_parser = humantime::parse_duration
     )]
     pub commit_interval: Duration,
+    /// How long a version of a table can still be read after it was replaced, and its files take room; 1h at least
+    #[arg(
+        long,
+        env = "ZEUGMA_KEEP_VERSIONS",
+        value_name = "TIME",
+        default_value = "24h",
+        value_parser = humantime::parse_duration
+    )]
+    pub keep_versions: Duration,
     /// Believe this machine's clock even where most readings of many devices lie ahead of it
     #[arg(long, env = "ZEUGMA_TRUST_CLOCK")]
     pub trust_clock: bool,
@@ -154,6 +163,7 @@ impl Settings {
             schemas: writer.schemas.clone(),
             broker,
             commit_interval: writer.commit_interval,
+            keep_versions: writer.keep_versions,
             trust_clock: writer.trust_clock,
             limits: (&writer.limits).into(),
         };
@@ -288,6 +298,7 @@ pub async fn wait(server: Server, shutdown: CancellationToken) -> anyhow::Result
 fn writing(lake: Lake, ingest: &Arc<Ingest>) -> Components {
     // The writer is stopped by its one owner, so everybody else holds on to parts of it only.
     let (metrics, status, dead_letters) = (ingest.metrics(), ingest.status(), ingest.dead_letters());
+    let upkeep = ingest.upkeep();
     Components {
         lake,
         tail: Some(Arc::new(ingest.tail()) as Arc<dyn Tail>),
@@ -298,6 +309,7 @@ fn writing(lake: Lake, ingest: &Arc<Ingest>) -> Components {
             let dead_letters = dead_letters.clone();
             Box::pin(async move { dead_letters.replay(letters).await.map_err(|error| error.to_string()) })
         })),
+        compact: Some(Arc::new(move |table| upkeep.compact(table))),
     }
 }
 

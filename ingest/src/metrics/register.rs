@@ -70,6 +70,7 @@ impl Metrics {
             tail_rows: Family::default(),
             tail_bytes: Family::default(),
             committed: Family::default(),
+            compacted: Family::default(),
             commit_failures: Family::default(),
             commit_seconds: Histogram::new(COMMIT_SECONDS),
         };
@@ -153,6 +154,8 @@ impl Metrics {
         let help = "memory of those rows that are not sealed into files; acceptance waits while it is 256 MiB in all";
         to.register_with_unit("tail", help, Unit::Bytes, self.tail_bytes.clone());
         to.register("committed", "rows committed to the lake", self.committed.clone());
+        let help = "rows that compactions wrote again; some times as many as were committed";
+        to.register("compacted", help, self.compacted.clone());
         let help = "attempts to commit that failed and are made again; the log says why";
         to.register("commit_failures", help, self.commit_failures.clone());
         let help = "time to bring the files of one commit to the lake and to commit them";

@@ -6,23 +6,17 @@
 
 use std::time::Duration;
 
-use axum::{
-    body::{Body, Bytes},
-    extract::State,
-    http::{HeaderMap, header},
-    response::{IntoResponse, Response},
-};
-use futures::stream;
+use axum::{body::Bytes, extract::State, http::HeaderMap, response::Response};
+use futures::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use zeugma_schemas::dead_letter::Replayed;
 
-use super::{App, params::invalid};
+use super::{App, command};
 use crate::{
     Error, Query, Replay,
     dead_letters::{Choice, LETTERS_MAX},
-    encode::Form,
     problem::Problem,
 };
 
@@ -37,33 +31,21 @@ struct Wanted {
 
 /// Replays what fulfils the condition.
 pub async fn replay(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
-    let Some(replay) = app.components.replay.clone() else {
-        let hint = "this process does not write: ask `zeugma up` or `zeugma ingest`";
-        return Err(Error::NotFound(hint.into()).into());
-    };
-    // A page of somebody else's in this machine's browser can send forms and text here, but not this.
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    if !media_type.is_some_and(|found| found.starts_with("application/json")) {
-        return Err(invalid("`Content-Type: application/json` is wanted").into());
-    }
-    let wanted: Wanted = serde_json::from_slice(&body)
-        .map_err(|error| invalid(format!("the body must be {{\"where\": \"reason = '…'\"}}: {error}")))?;
+    let replay = app.components.replay.clone().ok_or_else(command::does_not_write)?;
+    let wanted: Wanted = command::read(&headers, &body, r#"{"where": "reason = '…'"}"#)?;
     let alone = app.replaying.clone().try_acquire_owned();
     let alone = alone.map_err(|_| Error::Busy("dead letters are being replayed; ask again later".into()))?;
     let choice = Choice::of(&app.query, &wanted.r#where).await?;
-    let first = line(&json!({
+    let first = json!({
         "letters": choice.letters, "cut": choice.cut, "settled": choice.settled,
         "more": choice.more.then_some(LETTERS_MAX),
-    }));
+    });
     let run = Run { query: app.query, replay, choice, replayed: Replayed::default(), _alone: alone };
     let rest = stream::unfold(Some(run), |run| async {
         let (line, run) = run?.step().await;
         Some((line, run))
     });
-    let lines = futures::StreamExt::chain(stream::iter([first]), rest);
-    let lines = futures::StreamExt::map(lines, Ok::<_, std::convert::Infallible>);
-    let headers = [(header::CONTENT_TYPE, Form::Ndjson.media_type()), (header::CACHE_CONTROL, "no-store")];
-    Ok((headers, Body::from_stream(lines)).into_response())
+    Ok(command::reports(stream::iter([first]).chain(rest)))
 }
 
 /// A replay under way.
@@ -77,13 +59,13 @@ struct Run {
 
 impl Run {
     /// One page; nothing goes on behind the last one or a failure.
-    async fn step(mut self) -> (Bytes, Option<Run>) {
+    async fn step(mut self) -> (Value, Option<Run>) {
         match self.page().await {
-            Ok(more) => (line(&self.report(!more)), more.then_some(self)),
+            Ok(more) => (self.report(!more), more.then_some(self)),
             Err(problem) => {
                 let mut report = self.report(false);
                 report["error"] = problem.into();
-                (line(&report), None)
+                (report, None)
             }
         }
     }
@@ -107,8 +89,4 @@ impl Run {
             "rejected": rejected, "done": done,
         })
     }
-}
-
-fn line(value: &Value) -> Bytes {
-    Bytes::from(format!("{value}\n"))
 }

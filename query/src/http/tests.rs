@@ -39,6 +39,7 @@ fn components(city: &City) -> Components {
         ready: Arc::new(|| vec!["the clock is not credible".into()]),
         serves_tail: true,
         replay: None,
+        compact: None,
     }
 }
 

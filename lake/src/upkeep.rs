@@ -1,0 +1,129 @@
+//! Upkeep of a table: checkpoints keep opening it quick, and what nobody can need any more is deleted.
+//!
+//! A **checkpoint** is the table's state in one file, so that a reader needs not read every commit since the
+//! first. A **vacuum** deletes files that no version of the last while has: those that a compaction has
+//! replaced, and those that a kill left behind before any version had them. How long versions are kept decides
+//! both how far back a table can be read and how much longer replaced files take room.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use deltalake_core::{
+    DeltaTable,
+    checkpoints::{cleanup_expired_logs_for, create_checkpoint},
+    operations::vacuum::{Clock, VacuumMode},
+};
+use futures::StreamExt;
+use object_store::path::Path;
+use serde::Deserialize;
+
+use crate::{Error, Lease, Table};
+
+/// A checkpoint follows so many versions after the last one: opening a table reads at most so many commits.
+const CHECKPOINT_VERSIONS: u64 = 100;
+
+/// No question runs, and no snapshot is used, longer than a quarter of an hour; a replaced file stays four times
+/// as long whatever is asked for.
+pub const KEEP_MIN: Duration = Duration::from_secs(3_600);
+
+/// Replaced files are kept for a day: long enough to ask again about what was answered yesterday, while the
+/// files of a busy day, written a few times over, take no more than a few days' room.
+pub const KEEP_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+
+/// Where the Delta log says which checkpoint is the newest (Delta protocol, "Last Checkpoint File").
+const LAST_CHECKPOINT: &str = "_delta_log/_last_checkpoint";
+
+#[derive(Deserialize)]
+struct LastCheckpoint {
+    version: u64,
+}
+
+/// The time of a vacuum, milliseconds since 1970.
+#[derive(Debug)]
+struct At(i64);
+
+impl Clock for At {
+    fn current_timestamp_millis(&self) -> i64 {
+        self.0
+    }
+}
+
+impl Table {
+    /// Writes a checkpoint where enough versions have come since the last one, and deletes what of the log
+    /// only older versions than `keep` need. Says whether it did.
+    pub async fn checkpoint(&self, keep: Duration, now_ms: i64) -> Result<bool, Error> {
+        let delta = self.delta().await?;
+        let version = delta.version().unwrap_or_default();
+        if version < self.last_checkpoint().await?.unwrap_or(0) + CHECKPOINT_VERSIONS {
+            return Ok(false);
+        }
+        create_checkpoint(&delta, None).await?;
+        let files = [format!("_delta_log/{version:020}.checkpoint.parquet"), LAST_CHECKPOINT.to_owned()];
+        self.store().sync(&files.map(|file| format!("{}/{file}", self.name()))).await?;
+        let cutoff_ms = now_ms - millis(keep.max(KEEP_MIN));
+        let deleted = cleanup_expired_logs_for(version, delta.log_store().as_ref(), cutoff_ms, None).await?;
+        if deleted > 0 {
+            // What is loaded knows files of the log that are gone by now.
+            self.forget().await;
+        }
+        tracing::debug!(table = self.name(), version, deleted, "checkpoint written");
+        Ok(true)
+    }
+
+    async fn last_checkpoint(&self) -> Result<Option<u64>, Error> {
+        let found = self.store().get(&format!("{}/{LAST_CHECKPOINT}", self.name())).await?;
+        // A hint that cannot be read is none, says the protocol.
+        let hint = found.and_then(|bytes| serde_json::from_slice::<LastCheckpoint>(&bytes).ok());
+        Ok(hint.map(|hint| hint.version))
+    }
+
+    /// Deletes files that no version younger than `keep` has; answers how many. Compactions of the table must
+    /// not run meanwhile.
+    ///
+    /// Files that the lake's present holder has brought and not committed yet stay, however old.
+    pub async fn vacuum(&self, lease: &Lease, keep: Duration, now_ms: i64) -> Result<usize, Error> {
+        let keep = chrono::Duration::milliseconds(millis(keep.max(KEEP_MIN)));
+        let delta = self.delta().await?;
+        let replaced = stale(&delta, VacuumMode::Lite, keep, now_ms).await?;
+        let ours = format!("/{:06}-", lease.epoch());
+        let mut gone = stale(&delta, VacuumMode::Full, keep, now_ms).await?;
+        gone.retain(|path| replaced.contains(path) || !path.contains(&ours));
+        let gone: Vec<_> = gone.iter().map(|path| Ok(Path::from(self.path(path)))).collect();
+        let mut deleted = 0;
+        let mut answers = self.store().root().delete_stream(futures::stream::iter(gone).boxed());
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(_) => deleted += 1,
+                // A vacuum before this one has deleted it; the log still tells of it.
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Delta's state at the newest version, to work on beside commits.
+    async fn delta(&self) -> Result<DeltaTable, Error> {
+        self.exclusively(async |delta, _| Ok(delta.clone())).await
+    }
+}
+
+/// Files below a table that no young version has: those that were replaced, or all of them.
+async fn stale(
+    delta: &DeltaTable,
+    mode: VacuumMode,
+    keep: chrono::Duration,
+    now_ms: i64,
+) -> Result<HashSet<String>, Error> {
+    let plan = delta.clone().vacuum();
+    let plan = plan.with_mode(mode).with_retention_period(keep).with_enforce_retention_duration(false);
+    // The library's own way to delete them writes two commits, which would be in the way of ours.
+    let (_, found) = plan.with_clock(Arc::new(At(now_ms))).with_dry_run(true).await?;
+    Ok(found.files_deleted.into_iter().collect())
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+use super::*;
+use crate::{
+    compact::{Compaction, FILE_ROWS_MAX, Wanted, plan},
+    fixture::{rows, seal, shelf, table},
+};
+
+/// Long after everything here was written.
+fn later_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis() + millis(KEEP_DEFAULT) + 60_000
+}
+
+async fn commit(
+    table: &Table,
+    shelf: &crate::Shelf,
+    lease: &Lease,
+    domains: &zeugma_schemas::domain::Domains,
+    n: u64,
+) {
+    let rows = rows(domains, &format!("p{n}"), 0..3);
+    table.commit(&seal(shelf, vec![rows], n..=n).await, lease, n).await.unwrap();
+}
+
+async fn log_files(table: &Table) -> usize {
+    table.store().list(&format!("{}/_delta_log", table.name())).await.unwrap().len()
+}
+
+#[tokio::test]
+async fn checkpoint_comes_every_hundred_versions_and_spares_readers_the_log_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (lake, table, lease, domains) = table(&folder).await;
+    let shelf = shelf(&folder, &lease);
+    // A reader who knows the beginning, and looks again only when that is gone.
+    let idle = lake.table("parking");
+    idle.load().await.unwrap();
+    for n in 1..=110 {
+        commit(&table, &shelf, &lease, &domains, n).await;
+        let written = table.checkpoint(KEEP_DEFAULT, chrono::Utc::now().timestamp_millis()).await.unwrap();
+        // Creating the table was version 0, fencing it version 1.
+        assert_eq!(written, n == 99, "after commit {n}");
+    }
+    assert!(log_files(&table).await > 110, "the log is kept as long as its versions are");
+    for n in 111..=210 {
+        commit(&table, &shelf, &lease, &domains, n).await;
+    }
+    assert!(table.checkpoint(KEEP_DEFAULT, later_ms()).await.unwrap());
+    let left = log_files(&table).await;
+    assert!(left < 20, "{left} files of the log are left");
+    commit(&table, &shelf, &lease, &domains, 211).await;
+    for reader in [idle, lake.table("parking")] {
+        let snapshot = reader.load().await.unwrap();
+        assert_eq!(snapshot.committed_through("source-a"), 211);
+        assert_eq!(snapshot.epoch(), lease.epoch());
+        assert_eq!(snapshot.files().len(), 211);
+    }
+}
+
+#[tokio::test]
+async fn vacuum_deletes_what_was_replaced_once_nobody_can_need_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (lake, table, lease, domains) = table(&folder).await;
+    let shelf = shelf(&folder, &lease);
+    for n in 1..=3 {
+        commit(&table, &shelf, &lease, &domains, n).await;
+    }
+    let job = plan(table.load().await.unwrap().files(), Wanted::OneRun).pop().unwrap();
+    let columns = domains.get("parking").unwrap().columns().clone();
+    let compaction = Compaction {
+        table: table.clone(),
+        columns,
+        lease: lease.clone(),
+        file_rows_max: FILE_ROWS_MAX,
+        number: 0,
+    };
+    let now_ms = chrono::Utc::now().timestamp_millis();
+    compaction.run(&job, now_ms, drop).await.unwrap();
+    // What a kill leaves behind; what the holder of the lake has brought and not committed yet.
+    let orphan = "parking/date=2026-09-21/run-0-00000.parquet".to_owned();
+    let waiting = format!("parking/date=2026-09-21/{:06}-000099.parquet", lease.epoch());
+    for path in [&orphan, &waiting] {
+        lake.store().put(path, b"rows".to_vec()).await.unwrap();
+    }
+    let data = || async { lake.store().list("parking/date=2026-09-21").await.unwrap() };
+    assert_eq!(data().await.len(), 3 + 1 + 2);
+    // A shorter time than an hour is not taken.
+    assert_eq!(table.vacuum(&lease, Duration::ZERO, now_ms + 1_800_000).await.unwrap(), 0);
+    assert_eq!(data().await.len(), 3 + 1 + 2);
+    assert_eq!(table.vacuum(&lease, KEEP_DEFAULT, later_ms()).await.unwrap(), 3 + 1);
+    assert!(data().await.contains(&waiting));
+    // Another holder does not wait for what this one has not committed.
+    lease.release().await.unwrap();
+    let next = Lease::take(lake.store(), "source-b", 0).await.unwrap();
+    table.fence(&next).await.unwrap();
+    assert_eq!(table.vacuum(&next, KEEP_DEFAULT, later_ms()).await.unwrap(), 1);
+    let files: Vec<String> =
+        table.load().await.unwrap().files().iter().map(|file| file.path.clone()).collect();
+    let left: Vec<String> = data().await.iter().map(|path| lake.store().path(path).to_string()).collect();
+    assert_eq!(left, files);
+}

@@ -1,0 +1,89 @@
+//! Tables stay few files and a short log, while readings come and questions are asked.
+
+use std::{sync::Arc, time::Duration};
+
+use zeugma_lake::{Lake, Snapshot};
+use zeugma_tests::{City, program};
+
+const BUS: &str = "city/v1/lamia/fleet/bus-1";
+
+/// 2026-09-21T14:13:20Z and some seconds.
+fn payload(second: usize) -> Vec<u8> {
+    let time_us = (1_790_000_000 + second) * 1_000_000;
+    format!(r#"{{"time":{time_us},"latitude":38.9,"longitude":22.4}}"#).into_bytes()
+}
+
+async fn fleet(city: &City) -> Arc<Snapshot> {
+    Lake::open(&city.lake()).await.unwrap().table("fleet").load().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_query_sees_each_reading_exactly_once_while_compactions_go_on() {
+    let city = Arc::new(City::with(|args| args.ingest.commit_interval = Duration::from_millis(20)).await);
+    let (done, is_done) = tokio::sync::watch::channel(false);
+    let asking = tokio::spawn({
+        let city = city.clone();
+        async move {
+            let mut seen = 0;
+            while !*is_done.borrow() {
+                let rows = city.sql("SELECT count(*), count(DISTINCT time) FROM fleet").await;
+                let (count, distinct) = (rows[0][0].as_i64().unwrap(), rows[0][1].as_i64().unwrap());
+                assert_eq!(count, distinct, "a reading was answered twice");
+                assert!(count >= seen, "{seen} readings were visible, now {count}");
+                seen = count;
+            }
+        }
+    });
+    let mut device = city.device().await;
+    let (mut sent, deadline) = (0, tokio::time::Instant::now() + zeugma_tests::city::PATIENCE);
+    while city.metric("zeugma_compacted_total{domain=\"fleet\"}").await < 500.0 {
+        assert!(tokio::time::Instant::now() < deadline, "nothing was compacted");
+        device.publish_all(BUS, (sent..sent + 10).map(payload).collect()).await.unwrap();
+        sent += 10;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    done.send_replace(true);
+    asking.await.unwrap();
+    city.until("SELECT count(*) FROM fleet", sent).await;
+    city.until("SELECT count(DISTINCT time) FROM fleet", sent).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compact_makes_one_file_of_each_date_and_says_so() {
+    let mut city = City::start().await;
+    for second in 0..4 {
+        city.publish(BUS, payload(second)).await;
+        city.publish(BUS, payload(second + 86_400 * 2)).await;
+        // To stop is to commit.
+        city.restart().await;
+    }
+    assert_eq!(fleet(&city).await.files().len(), 8);
+    let url = city.url("");
+    let compact = async |args: &[&str]| {
+        let args: Vec<String> = ["compact"].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
+        let run = move || program::run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let output = tokio::task::spawn_blocking(run).await.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, says, error) = compact(&["fleet", "--url", &url]).await;
+    assert_eq!(code, Some(0), "{error}");
+    assert_eq!(says, "8 files became 2, of 8 rows");
+    assert_eq!(fleet(&city).await.files().len(), 2);
+    city.until("SELECT count(*) FROM fleet", 8).await;
+    let (_, says, _) = compact(&["--url", &url]).await;
+    assert_eq!(says, "nothing to do: each date is one run already");
+    let (code, _, error) = compact(&["nonsense", "--url", &url]).await;
+    assert!(code == Some(1) && error.contains("there is no table `nonsense`"), "{error}");
+    // Beside a writer nobody else writes; without one, the command holds the lake itself.
+    let lake = city.lake();
+    let (code, _, error) = compact(&["--idle-lake", &lake]).await;
+    assert!(code == Some(1) && error.contains("held by another ingest process"), "{error}");
+    city.publish(BUS, payload(10)).await;
+    city.stop().await;
+    assert_eq!(fleet(&city).await.files().len(), 3);
+    let (code, says, error) = compact(&["--idle-lake", &lake]).await;
+    assert_eq!((code, says.as_str()), (Some(0), "2 files became 1, of 5 rows"), "{error}");
+    city.restart().await;
+    city.until("SELECT count(*) FROM fleet", 9).await;
+}

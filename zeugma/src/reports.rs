@@ -1,0 +1,36 @@
+//! Reports of a server about work that takes long: one JSON object a line, as they come.
+
+use anyhow::Context;
+use serde_json::Value;
+
+/// The reports of an answer.
+#[derive(Debug)]
+pub struct Reports {
+    answer: reqwest::Response,
+    /// What has come and makes no whole line yet.
+    text: Vec<u8>,
+}
+
+impl Reports {
+    /// The reports that this answer consists of.
+    pub fn of(answer: reqwest::Response) -> Reports {
+        Reports { answer, text: Vec::new() }
+    }
+
+    /// The next report; none behind the last.
+    ///
+    /// # Errors
+    /// Where the answer breaks off, or is none of reports.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Value>> {
+        loop {
+            if let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.text.drain(..=end).collect();
+                return serde_json::from_slice(&line).map(Some).context("the server reports no JSON");
+            }
+            match self.answer.chunk().await? {
+                Some(chunk) => self.text.extend_from_slice(&chunk),
+                None => return Ok(None),
+            }
+        }
+    }
+}
