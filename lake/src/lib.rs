@@ -130,6 +130,26 @@ pub enum Error {
         /// The table.
         table: String,
     },
+    /// The table never had this version.
+    #[error("`{table}` has no version {version}; its newest is {newest}")]
+    NoVersion {
+        /// The table.
+        table: String,
+        /// What was asked for.
+        version: u64,
+        /// The newest there is.
+        newest: u64,
+    },
+    /// The version was there, and its files are deleted.
+    #[error(
+        "version {version} of `{table}` can be read no more: versions are kept for a while only (--keep-versions)"
+    )]
+    Gone {
+        /// The table.
+        table: String,
+        /// What was asked for.
+        version: u64,
+    },
     /// A snapshot and a tail that do not meet; load the snapshot again.
     #[error(
         "snapshot of `{table}` reaches to {committed_through}, the tail has released up to {released_through}"
@@ -180,6 +200,8 @@ pub enum ErrorKind {
     Invalid,
     /// Ask for something that exists.
     NotFound,
+    /// Ask for something newer.
+    Gone,
     /// Try again later.
     Unavailable,
     /// Load again and decide anew.
@@ -195,7 +217,8 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Location { .. } | Error::Format { .. } | Error::Schema(_) => ErrorKind::Invalid,
-            Error::NoTable { .. } => ErrorKind::NotFound,
+            Error::NoTable { .. } | Error::NoVersion { .. } => ErrorKind::NotFound,
+            Error::Gone { .. } => ErrorKind::Gone,
             Error::Conflict { .. } | Error::Behind { .. } => ErrorKind::Conflict,
             Error::Held { .. } | Error::Fenced { .. } => ErrorKind::Fenced,
             Error::Tail(_) | Error::Store(_) | Error::Delta(_) | Error::Sync { .. } => ErrorKind::Unavailable,

@@ -1,6 +1,9 @@
 //! One Delta table: opened, created, widened; its newest snapshot, shared by everybody who reads it.
 
-use std::sync::{Arc, RwLock};
+use std::{
+    collections::HashSet,
+    sync::{Arc, RwLock},
+};
 
 use arrow::datatypes::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema};
 use deltalake_core::{
@@ -13,12 +16,17 @@ use deltalake_core::{
     operations::create::CreateBuilder,
     protocol::DeltaOperation,
 };
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use tokio::sync::Mutex;
 
 use crate::{Error, Snapshot, Store};
 
 /// The partition column of every table.
 pub const PARTITION: &str = "date";
+
+/// Files of an older version that are looked for at once.
+const LOOKS_AT_ONCE: usize = 16;
 
 /// A table of the lake; clones share what they know of it.
 #[derive(Debug, Clone)]
@@ -93,6 +101,50 @@ impl Table {
         let snapshot = Arc::new(snapshot);
         self.remember(&snapshot);
         Ok(snapshot)
+    }
+
+    /// The table as it was at a version, which may be any of the last [while](crate::upkeep).
+    ///
+    /// # Errors
+    /// [`Error::NoVersion`] where there never was one of this number, [`Error::Gone`] where it can be read no more.
+    pub async fn at(&self, version: u64) -> Result<Arc<Snapshot>, Error> {
+        let newest = self.load().await?;
+        if version == newest.version() {
+            return Ok(newest);
+        }
+        if version > newest.version() {
+            return Err(Error::NoVersion {
+                table: self.name().to_owned(),
+                version,
+                newest: newest.version(),
+            });
+        }
+        let gone = || Error::Gone { table: self.name().to_owned(), version };
+        let entry = Path::from(self.path(&format!("_delta_log/{version:020}.json")));
+        if !exists(&self.store().root(), &entry).await? {
+            return Err(gone());
+        }
+        let mut delta = DeltaTable::new(self.log_store()?);
+        delta.load_version(version).await?;
+        let snapshot = Snapshot::of(self, delta.snapshot()?, delta.log_store().as_ref(), None).await?;
+        // Files that the newest version has are there; of the others a vacuum may have been quicker.
+        let kept: HashSet<&str> = newest.files().iter().map(|file| file.path.as_str()).collect();
+        let replaced = snapshot.files().iter().filter(|file| !kept.contains(file.path.as_str()));
+        let root = self.store().root();
+        let asked: Vec<BoxFuture<'_, _>> = replaced
+            .map(|file| {
+                let (root, path) = (root.clone(), Path::from(file.path.as_str()));
+                async move { exists(&root, &path).await }.boxed()
+            })
+            .collect();
+        let mut answers = stream::iter(asked).buffer_unordered(LOOKS_AT_ONCE);
+        while let Some(there) = answers.next().await {
+            if !there? {
+                return Err(gone());
+            }
+        }
+        drop(answers);
+        Ok(Arc::new(snapshot))
     }
 
     async fn open(&self) -> Result<DeltaTable, Error> {
@@ -184,6 +236,14 @@ impl Table {
 
     fn no_table(&self) -> Error {
         Error::NoTable { table: self.name().to_owned() }
+    }
+}
+
+async fn exists(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<bool, Error> {
+    match store.head(path).await {
+        Ok(_) => Ok(true),
+        Err(object_store::Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     Config, Error, Grant,
     catalog::{Catalog, Known},
     session::{Session, Sessions},
+    table::Tables,
 };
 
 /// Which rows a question is about.
@@ -25,6 +26,8 @@ pub enum Rows {
     LakeAndTail,
     /// What is committed.
     Lake,
+    /// What a version of the one table that the question names held.
+    Version(u64),
 }
 
 /// The reader of one lake; clones share it.
@@ -83,6 +86,9 @@ impl Query {
             if session.unknown_name(sql)?.is_some() {
                 session = self.session_of(&*self.shared.catalog.tables_again().await?, grant, rows)?;
             }
+            if matches!(rows, Rows::Version(_)) {
+                session.check_one_table(sql)?;
+            }
             session.plan(sql).await.map_err(|error| session.explain(error, sql))
         };
         let plan = started.in_time(plan).await?;
@@ -127,8 +133,13 @@ impl Query {
     }
 
     fn session_of(&self, known: &Known, grant: &Grant, rows: Rows) -> Result<Session, Error> {
-        let tail = self.shared.tail.as_ref().filter(|_| rows == Rows::LakeAndTail);
-        self.shared.sessions.session(self.shared.catalog.lake(), known, grant, tail)
+        let tables = Tables {
+            lake: self.shared.catalog.lake().clone(),
+            tail: self.shared.tail.clone().filter(|_| rows == Rows::LakeAndTail),
+            version: if let Rows::Version(version) = rows { Some(version) } else { None },
+            grant: grant.clone(),
+        };
+        self.shared.sessions.session(&tables, known)
     }
 }
 

@@ -143,6 +143,11 @@ impl LakeTable {
         self.table.name()
     }
 
+    /// The newest version that was seen here.
+    pub fn version(&self) -> Option<u64> {
+        self.table.known().map(|snapshot| snapshot.version())
+    }
+
     /// Brings the newest snapshot and, where there is one, the tail together.
     ///
     /// # Errors
@@ -170,6 +175,14 @@ impl LakeTable {
         }
         let message = format!("snapshot and tail of `{}` keep missing each other; ask again", self.name());
         Err(Error::Unavailable { message })
+    }
+
+    /// The table as it was at a version.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] where it never had this version, [`Error::Gone`] where that is kept no more.
+    pub async fn at(&self, version: u64) -> Result<Meeting, Error> {
+        Ok(Meeting { snapshot: Some(self.table.at(version).await?), tail: Beyond::default() })
     }
 
     /// What is committed by now, alone.

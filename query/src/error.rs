@@ -23,6 +23,9 @@ pub enum Error {
     /// There is nothing of this name.
     #[error("{0}")]
     NotFound(String),
+    /// There was, and it is deleted.
+    #[error("{0}")]
+    Gone(String),
     /// There is no answer in the form that was asked for.
     #[error("{0}")]
     NotAcceptable(String),
@@ -55,6 +58,8 @@ pub enum ErrorKind {
     Forbidden,
     /// Ask for something that exists.
     NotFound,
+    /// Ask for something newer.
+    Gone,
     /// Ask for another form.
     NotAcceptable,
     /// Ask with fewer words.
@@ -74,6 +79,7 @@ impl Error {
             Error::Sql { .. } | Error::Invalid(_) => ErrorKind::Invalid,
             Error::ReadOnly(_) => ErrorKind::Forbidden,
             Error::NotFound(_) => ErrorKind::NotFound,
+            Error::Gone(_) => ErrorKind::Gone,
             Error::NotAcceptable(_) => ErrorKind::NotAcceptable,
             Error::TooLarge(_) => ErrorKind::TooLarge,
             Error::Limit(_) => ErrorKind::Limit,
@@ -92,6 +98,7 @@ impl From<lake::Error> for Error {
         let message = with_causes(&error);
         match error.kind() {
             lake::ErrorKind::NotFound => Error::NotFound(message),
+            lake::ErrorKind::Gone => Error::Gone(message),
             lake::ErrorKind::Internal | lake::ErrorKind::Invalid => Error::Internal(message),
             _ => Error::Unavailable { message },
         }
@@ -151,6 +158,8 @@ fn of_external(cause: &(dyn std::error::Error + Send + Sync + 'static), message:
     match cause.downcast_ref::<Error>() {
         Some(Error::Unavailable { message }) => Error::Unavailable { message: message.clone() },
         Some(Error::Internal(message)) => Error::Internal(message.clone()),
+        Some(Error::NotFound(message)) => Error::NotFound(message.clone()),
+        Some(Error::Gone(message)) => Error::Gone(message.clone()),
         _ => Error::Internal(message),
     }
 }

@@ -11,7 +11,7 @@
 //!              |
 //!            catalog ---- the tables there are
 //!              |
-//!            session ---- only those tables, only reading: statement, wildcard
+//!            session ---- only those tables, only reading: statement, wildcard, table_at
 //!              |
 //!            table ------ snapshot and tail, joined at the seam: prune, scan
 //!              |
@@ -37,6 +37,7 @@ mod scan;
 mod session;
 mod statement;
 mod table;
+mod table_at;
 mod wildcard;
 
 use std::{sync::Arc, time::Duration};

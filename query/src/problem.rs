@@ -76,6 +76,7 @@ impl From<Error> for Problem {
             Error::NotFound(_) => {
                 Problem::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
             }
+            Error::Gone(_) => Problem::new(StatusCode::GONE, "gone", "It is not kept any more", detail),
             Error::NotAcceptable(_) => Problem::new(
                 StatusCode::NOT_ACCEPTABLE,
                 "not-acceptable",

@@ -16,13 +16,14 @@ use datafusion::{
     },
     prelude::{SQLOptions, SessionConfig, SessionContext},
 };
-use zeugma_lake::{Lake, seam::Tail};
+use zeugma_lake::Lake;
 
 use crate::{
-    Config, Error, Grant,
+    Config, Error,
     catalog::Known,
     statement,
-    table::{DomainTable, store_url},
+    table::{DomainTable, Tables, store_url},
+    table_at::{TABLE_AT, TableAt},
     wildcard,
 };
 
@@ -47,17 +48,10 @@ impl Sessions {
     }
 
     /// A session that holds the known tables, cut to the grant.
-    pub fn session(
-        &self,
-        lake: &Lake,
-        known: &Known,
-        grant: &Grant,
-        tail: Option<&Arc<dyn Tail>>,
-    ) -> Result<Session, Error> {
+    pub fn session(&self, tables: &Tables, known: &Known) -> Result<Session, Error> {
         let schema = MemorySchemaProvider::new();
         for (name, table) in &known.tables {
-            let (lake, table, tail) = (lake.clone(), table.clone(), tail.cloned());
-            let table = DomainTable { lake, table, tail, grant: grant.clone() };
+            let table = DomainTable { of: tables.clone(), table: table.clone() };
             schema.register_table(name.clone(), Arc::new(table) as Arc<dyn TableProvider>)?;
         }
         let catalog = MemoryCatalogProvider::new();
@@ -65,8 +59,10 @@ impl Sessions {
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         let state = SessionStateBuilder::new_from_existing(self.template.clone())
-            .with_catalog_list(Arc::new(catalogs))
-            .build();
+            .with_catalog_list(Arc::new(catalogs));
+        let mut state = state.build();
+        let at = TableAt { of: tables.clone(), tables: known.tables.clone() };
+        state.register_udtf(TABLE_AT, Arc::new(at));
         Ok(Session {
             context: SessionContext::new_with_state(state),
             tables: known.tables.keys().cloned().collect(),
@@ -107,9 +103,27 @@ impl Session {
         let state = self.context.state();
         let references = state.resolve_table_references(&statement::parse(&state, sql)?)?;
         let in_ours = |schema: Option<&str>| schema.is_none_or(|schema| schema == SCHEMA);
-        let unknown =
-            |found: &&TableReference| in_ours(found.schema()) && !self.tables.contains(found.table());
+        let unknown = |found: &&TableReference| {
+            in_ours(found.schema())
+                && !self.tables.contains(found.table())
+                && !is_function(&state, found.table())
+        };
         Ok(references.iter().find(unknown).map(|found| found.table().to_owned()))
+    }
+
+    /// Whether a question is about one table, so that a version belongs to it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it is not.
+    pub fn check_one_table(&self, sql: &str) -> Result<(), Error> {
+        let state = self.context.state();
+        let named = state.resolve_table_references(&statement::parse(&state, sql)?)?;
+        match named.as_slice() {
+            [one] if !is_function(&state, one.table()) => Ok(()),
+            _ => Err(Error::Invalid(
+                "`version` is for a question about one table; in others write table_at('fleet', 3)".into(),
+            )),
+        }
     }
 
     /// The same error, or a clearer one where a name is the reason.
@@ -123,6 +137,10 @@ impl Session {
             (error, _) => error,
         }
     }
+}
+
+fn is_function(state: &SessionState, name: &str) -> bool {
+    state.table_functions().contains_key(name)
 }
 
 fn settings() -> SessionConfig {

@@ -32,17 +32,26 @@ use crate::{
     scan::{DomainScan, Label},
 };
 
+/// What the tables of one question have in common.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    /// The lake whose files are read.
+    pub lake: Lake,
+    /// The tail; none to ask the lake alone.
+    pub tail: Option<Arc<dyn Tail>>,
+    /// The version that is asked, without the tail; none for the newest.
+    pub version: Option<u64>,
+    /// Whose readings may be seen.
+    pub grant: Grant,
+}
+
 /// A table of the lake for one question of somebody with a grant.
 #[derive(Debug)]
 pub struct DomainTable {
-    /// The lake whose files are read.
-    pub lake: Lake,
+    /// What it shares with the others.
+    pub of: Tables,
     /// The table.
     pub table: Arc<LakeTable>,
-    /// The tail; none to ask the lake alone.
-    pub tail: Option<Arc<dyn Tail>>,
-    /// Whose readings may be seen.
-    pub grant: Grant,
 }
 
 /// Which columns and rows one scan is about.
@@ -81,7 +90,11 @@ impl TableProvider for DomainTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let meeting = self.table.meet(self.tail.as_deref()).await.map_err(external)?;
+        let meeting = match self.of.version {
+            Some(version) => self.table.at(version).await,
+            None => self.table.meet(self.of.tail.as_deref()).await,
+        };
+        let meeting = meeting.map_err(external)?;
         let files = meeting.snapshot.as_ref().map(|snapshot| snapshot.files()).unwrap_or_default();
         let granted = self.granted();
         let filters = filters.iter().cloned().chain(granted.clone());
@@ -90,7 +103,7 @@ impl TableProvider for DomainTable {
         let columns = self.columns_read(projection, granted.is_some())?;
         let wanted = Wanted { columns, predicate, limit: free_limit, session };
         let mut parts = vec![self.scan_tail(&wanted, &meeting.tail.rows)?];
-        parts.extend(self.scan_files(&wanted, self.lake.store().root(), files.iter())?);
+        parts.extend(self.scan_files(&wanted, self.of.lake.store().root(), files.iter())?);
         if let Some(any) = meeting.tail.sealed.first() {
             // All that a tail has sealed stands on one shelf.
             let files = meeting.tail.sealed.iter().flat_map(|sealed| sealed.files());
@@ -100,7 +113,7 @@ impl TableProvider for DomainTable {
         if let Some(granted) = granted {
             inner = self.keep_granted(session, inner, granted, projection, limit)?;
         }
-        let tenants = match &self.grant {
+        let tenants = match &self.of.grant {
             Grant::All => None,
             Grant::Tenants(tenants) => Some(tenants.len()),
         };
@@ -113,7 +126,7 @@ impl TableProvider for DomainTable {
 impl DomainTable {
     /// The filter that holds whatever the SQL says.
     fn granted(&self) -> Option<Expr> {
-        let Grant::Tenants(tenants) = &self.grant else { return None };
+        let Grant::Tenants(tenants) = &self.of.grant else { return None };
         let tenants = tenants.iter().map(|tenant| lit(ScalarValue::Utf8View(Some(tenant.clone()))));
         Some(col("tenant").in_list(tenants.collect(), false))
     }
@@ -179,7 +192,7 @@ impl DomainTable {
         let options = wanted.session.config_options();
         let target = options.execution.target_partitions;
         let files = files.into_iter().map(partitioned).collect::<Result<Vec<_>>>()?;
-        let scan = FileScanConfigBuilder::new(store_url(&self.lake)?, self.parquet(wanted, store))
+        let scan = FileScanConfigBuilder::new(store_url(&self.of.lake)?, self.parquet(wanted, store))
             .with_file_groups(FileGroup::new(files).split_files(target))
             .with_projection_indices(wanted.columns.clone())?
             .with_limit(wanted.limit)

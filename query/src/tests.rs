@@ -3,6 +3,7 @@
 mod read_only;
 mod seam;
 mod tenants;
+mod versions;
 
 use std::sync::{Arc, Mutex};
 

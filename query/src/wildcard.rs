@@ -13,6 +13,8 @@ use datafusion::sql::{
     },
 };
 
+use crate::table_at::TABLE_AT;
+
 const HIDDEN: &str = "date";
 
 /// Rewrites every `*` of a statement; `tables` are those of ours.
@@ -98,6 +100,12 @@ impl Scope {
                 let named = alias.as_ref().map_or_else(|| name.clone(), |alias| alias.name.clone().into());
                 let renamed = alias.as_ref().is_some_and(|alias| !alias.columns.is_empty());
                 Some(Relation { name: named, ours: !renamed && self.is_ours(name) })
+            }
+            TableFactor::Table { name, alias, args: Some(_), .. } => {
+                let named = alias.as_ref().map_or_else(|| name.clone(), |alias| alias.name.clone().into());
+                let renamed = alias.as_ref().is_some_and(|alias| !alias.columns.is_empty());
+                let at = ObjectName::from(Ident::new(TABLE_AT));
+                Some(Relation { name: named, ours: !renamed && same(name, &at) })
             }
             TableFactor::Derived { subquery, alias, .. } => {
                 self.query(subquery);

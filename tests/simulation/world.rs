@@ -15,7 +15,7 @@ use std::{
 use tempfile::TempDir;
 use zeugma_ingest::{Clock, tail::Reach};
 use zeugma_journal::{Batch, Synced};
-use zeugma_lake::{Error as LakeError, ErrorKind, Lake, Store, lease::LEASE_MS};
+use zeugma_lake::{Error as LakeError, ErrorKind, Lake, Store, lease::LEASE_MS, upkeep::KEEP_DEFAULT};
 
 use super::{
     devices::{Devices, Publish},
@@ -267,7 +267,12 @@ impl World {
             }
             Err(error) => format!("not compacted: {:?}", error.kind()),
         };
-        self.note(what);
+        let (tables, mut checkpoints) = (running.compactor.known.borrow().tables.clone(), 0);
+        let now_ms = self.clock_us.load(Ordering::SeqCst) / 1_000;
+        for table in tables.values() {
+            checkpoints += u8::from(table.checkpoint(KEEP_DEFAULT, now_ms).await.unwrap_or(false));
+        }
+        self.note(format!("{what}; {checkpoints} checkpoints"));
         Ok(())
     }
 

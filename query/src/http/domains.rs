@@ -78,6 +78,7 @@ async fn describe(app: &App, grant: &Grant, rows: Rows, domain: &Domain) -> Resu
         "columns": Value::from_iter(columns),
         "tenants": stored.tenants,
         "rows": stored.rows,
+        "version": app.query.known(domain.name()).await?.tables[domain.name()].version(),
         "from": stored.times_us.and_then(|(from, _)| moment(from)),
         "to": stored.times_us.and_then(|(_, to)| moment(to)),
     }))

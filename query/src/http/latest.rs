@@ -33,7 +33,7 @@ pub async fn latest(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let params = Params::read(query.as_deref(), &["tenant", "device", "bbox", "tail"])?;
+    let params = Params::read(query.as_deref(), &["tenant", "device", "bbox", "tail", "version"])?;
     let known = app.query.known(&domain).await?;
     let columns = known.tables[&domain].columns.clone();
     if columns.column_with_name("device").is_none() {

@@ -18,9 +18,6 @@ impl Params {
         let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned();
         let pairs: Vec<(String, String)> = pairs.collect();
         for (name, _) in &pairs {
-            if name == "version" {
-                return Err(invalid("`version` is not answered yet; ask without it for the newest version"));
-            }
             if !known.contains(&name.as_str()) {
                 return Err(invalid(format!(
                     "there is no parameter `{name}` here; there are {}",
@@ -79,8 +76,14 @@ impl Params {
         })
     }
 
-    /// Whether the tail belongs to the answer.
+    /// Whether the tail belongs to the answer, or which version of the table is asked.
     pub fn rows(&self) -> Result<Rows, Error> {
+        if let Some(text) = self.one("version")? {
+            let version = text.parse().map_err(|_| {
+                invalid(format!("`version={text}` is not usable: the number of a version is wanted"))
+            })?;
+            return Ok(Rows::Version(version));
+        }
         match self.one("tail")? {
             None | Some("on") => Ok(Rows::LakeAndTail),
             Some("off") => Ok(Rows::Lake),

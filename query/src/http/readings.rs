@@ -32,7 +32,8 @@ use crate::{
     problem::Problem,
 };
 
-const PARAMS: [&str; 9] = ["tenant", "device", "from", "to", "every", "agg", "limit", "cursor", "tail"];
+const PARAMS: [&str; 10] =
+    ["tenant", "device", "from", "to", "every", "agg", "limit", "cursor", "tail", "version"];
 const LIMIT: usize = 1_000;
 /// A page is held in memory as a whole: 100,000 rows of 200 bytes are 20 MB.
 const LIMIT_MAX: usize = 100_000;

@@ -34,7 +34,7 @@ pub async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let params = Params::read(query.as_deref(), &["tail"])?;
+    let params = Params::read(query.as_deref(), &["tail", "version"])?;
     let body = whole(body).await?;
     let question: Question = serde_json::from_slice(&body)
         .map_err(|error| invalid(format!("the body must be {{\"sql\": \"SELECT …\"}}: {error}")))?;
@@ -67,7 +67,7 @@ pub async fn get(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let params = Params::read(query.as_deref(), &["q", "tail"])?;
+    let params = Params::read(query.as_deref(), &["q", "tail", "version"])?;
     let sql = params.one("q")?.ok_or_else(|| invalid("`q` is missing: ask as /api/v1/sql?q=SELECT%201"))?;
     answer(&app, &headers, &params, sql).await
 }

@@ -39,6 +39,8 @@ async fn session_reaches_granted_tenants_only_whatever_the_sql() {
         ),
         ("SELECT count(*) FROM parking WHERE tenant IN (SELECT tenant FROM parking)", 6),
         ("SELECT count(*) FROM dead_letters", 1),
+        ("SELECT count(*) FROM table_at('parking', 2)", 5),
+        ("SELECT count(*) FROM table_at('parking', 2) WHERE tenant = 'volos'", 0),
     ] {
         assert_eq!(number(&query, &lamia, sql).await, rows, "{sql}");
     }
@@ -68,6 +70,7 @@ async fn explain_and_catalogue_show_nothing_of_others() {
         "EXPLAIN SELECT * FROM parking WHERE device > 'a'",
         "EXPLAIN VERBOSE SELECT count(*) FROM parking",
         "EXPLAIN ANALYZE SELECT * FROM parking",
+        "EXPLAIN ANALYZE SELECT * FROM table_at('parking', 2)",
         "EXPLAIN ANALYZE VERBOSE SELECT device, count(*) FROM parking GROUP BY device",
         "SHOW TABLES",
         "DESCRIBE parking",

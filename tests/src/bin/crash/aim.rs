@@ -39,6 +39,8 @@ pub enum Aim {
     Commit,
     /// A segment has just been deleted.
     Truncate,
+    /// A compaction is writing a file, or its commit follows.
+    Compact,
 }
 
 impl Aim {
@@ -55,7 +57,8 @@ impl Aim {
             30..40 => Aim::Start,
             40..53 => Aim::Replay,
             53..65 => Aim::Sync,
-            65..80 => Aim::File,
+            65..75 => Aim::File,
+            75..85 => Aim::Compact,
             _ => Aim::Commit,
         }
     }
@@ -95,6 +98,10 @@ impl Aim {
                     || folders.iter().zip(&before).any(|(folder, before)| changed(folder) != *before);
                 watch(Duration::from_micros(200), is_new)
             }
+            Aim::Compact => {
+                let before = compacted(&place.table());
+                watch(Duration::from_micros(500), || compacted(&place.table()) > before)
+            }
             Aim::Commit => {
                 let next = next_version(&place.table().join("_delta_log"));
                 watch(Duration::from_micros(100), || next.exists())
@@ -111,7 +118,7 @@ impl Aim {
     fn jitter(self, chance: &mut Rng) -> Duration {
         let at_most = match self {
             Aim::Random | Aim::Start | Aim::Sync => return Duration::ZERO,
-            Aim::File => Duration::from_millis(150),
+            Aim::File | Aim::Compact => Duration::from_millis(150),
             Aim::Turn | Aim::Truncate | Aim::Commit | Aim::Replay => Duration::from_millis(20),
         };
         if chance.bool() { Duration::ZERO } else { below(chance, at_most) }
@@ -144,6 +151,13 @@ fn partitions(table: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(table).into_iter().flatten().flatten().map(|entry| entry.path());
     let dates = entries.filter(|path| path.to_string_lossy().contains("date="));
     dates.chain([table.to_owned()]).collect()
+}
+
+/// Files that compactions have written or begun.
+fn compacted(table: &Path) -> usize {
+    let folders = partitions(table);
+    let names = folders.iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten());
+    names.filter(|entry| entry.file_name().to_string_lossy().starts_with("run-")).count()
 }
 
 /// Where the next version of a table will appear.
