@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use zeugma_lake::{Lake, Snapshot};
-use zeugma_tests::{City, program};
+use zeugma_tests::{City, peers, program};
 
 const BUS: &str = "city/v1/lamia/fleet/bus-1";
 
@@ -86,4 +86,41 @@ async fn compact_makes_one_file_of_each_date_and_says_so() {
     assert_eq!((code, says.as_str()), (Some(0), "2 files became 1, of 5 rows"), "{error}");
     city.restart().await;
     city.until("SELECT count(*) FROM fleet", 9).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_engines_see_the_same_rows_of_a_compacted_table() {
+    let mut city = City::with(|args| args.ingest.commit_interval = Duration::from_millis(10)).await;
+    let mut device = city.device().await;
+    let (checkpoint, mut sent) = (format!("{}/fleet/_delta_log/_last_checkpoint", city.lake()), 0);
+    let deadline = tokio::time::Instant::now() + 2 * zeugma_tests::city::PATIENCE;
+    while !std::path::Path::new(&checkpoint).exists() {
+        assert!(tokio::time::Instant::now() < deadline, "no checkpoint after {sent} readings");
+        let speed = if sent % 3 == 0 { "null".to_owned() } else { format!("{sent}.5") };
+        let time_us = (1_790_000_000 + sent * 600) * 1_000_000_i64;
+        let payload = format!(r#"{{"time":{time_us},"latitude":38.9,"longitude":22.4,"speed_kmh":{speed}}}"#);
+        device.publish_all(BUS, vec![payload.into_bytes()]).await.unwrap();
+        sent += 1;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    city.until("SELECT count(*) FROM fleet", sent).await;
+    let url = city.url("");
+    let compact = tokio::task::spawn_blocking(move || program::run(&["compact", "fleet", "--url", &url]));
+    assert!(compact.await.unwrap().status.success());
+    assert!(city.metric("zeugma_compacted_total{domain=\"fleet\"}").await > 0.0);
+    let ours = city
+        .sql(
+            "SELECT device, CAST(time AS BIGINT) AS time_us, speed_kmh, ignition FROM fleet ORDER BY time_us",
+        )
+        .await;
+    // What came after the compaction is in the lake, too.
+    city.stop().await;
+    let lake = city.lake();
+    let read =
+        move || peers::python("engines.py", &[&lake, "fleet", "device", "time", "speed_kmh", "ignition"]);
+    let theirs: serde_json::Value =
+        serde_json::from_str(&tokio::task::spawn_blocking(read).await.unwrap()).unwrap();
+    for engine in ["deltalake", "polars", "duckdb"] {
+        assert_eq!(theirs[engine], serde_json::json!(ours), "{engine}");
+    }
 }
