@@ -90,6 +90,15 @@ impl Compactor {
         Ok(progress)
     }
 
+    /// Keeps the newest reading of each device in the lake, so that a start reads only what came after; of tables
+    /// that are about devices.
+    pub async fn keep_latest(&self, table: &Table) -> Result<(), Error> {
+        let domains = self.known.borrow().domains.clone();
+        let Some(domain) = domains.get(table.name()) else { return Ok(()) };
+        let latest = table.latest(&*table.load().await?, domain.columns(), None).await?;
+        table.keep_latest(&latest).await
+    }
+
     fn chosen(&self, only: Option<&str>) -> Result<Vec<Table>, Error> {
         let tables = self.known.borrow().tables.clone();
         match only {

@@ -77,7 +77,7 @@ impl Opened {
     pub async fn steps(&self, metrics: &Arc<Metrics>) -> Result<Steps, Error> {
         let tail = Tail::new(&self.source, metrics.clone());
         let known = watch::Sender::new(make_known(&self.domains, &self.snapshots, &tail, &self.source));
-        let watermarks = rebuild_watermarks(&self.snapshots).await?;
+        let watermarks = rebuild_watermarks(&self.domains, &self.snapshots).await?;
         let acceptor = Acceptor::new(
             &self.source,
             known.subscribe(),
@@ -155,13 +155,14 @@ fn make_known(
 
 /// The newest time of every device, from the lake.
 async fn rebuild_watermarks(
+    domains: &Domains,
     snapshots: &BTreeMap<String, (Table, Arc<Snapshot>)>,
 ) -> Result<Watermarks, Error> {
     let mut watermarks = Watermarks::default();
-    for (name, (table, snapshot)) in snapshots.iter().filter(|(name, _)| *name != dead_letter::TABLE) {
-        for ((tenant, device), time_us) in table.newest_times(snapshot).await? {
-            *watermarks.of(name, &tenant, &device) = time_us;
-        }
+    for (name, (table, snapshot)) in snapshots {
+        let Some(domain) = domains.get(name) else { continue };
+        let latest = table.latest(snapshot, domain.columns(), None).await?;
+        watermarks.raise(name, latest.rows());
     }
     Ok(watermarks)
 }

@@ -122,7 +122,9 @@ impl Upkeep {
         let asked = || !self.requests.is_empty();
         self.compactor.compact(table, asked).await?;
         let now_ms = || (self.compactor.clock)() / 1_000;
-        table.checkpoint(self.keep, now_ms()).await?;
+        if table.checkpoint(self.keep, now_ms()).await? {
+            self.compactor.keep_latest(table).await?;
+        }
         let vacuumed = self.vacuumed.get(table.name());
         if !asked() && vacuumed.is_none_or(|at| at.elapsed() >= VACUUM_EVERY) {
             let files = table.vacuum(&self.compactor.lease, self.keep, now_ms()).await?;

@@ -16,7 +16,7 @@ use deltalake_core::{
     protocol::DeltaOperation,
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::{ObjectStoreExt, buffered::BufWriter, path::Path};
+use object_store::{buffered::BufWriter, path::Path};
 use parquet::arrow::AsyncArrowWriter;
 use serde::Serialize;
 
@@ -250,7 +250,7 @@ fn has(snapshot: &Snapshot, store: &Store, paths: &[String]) -> bool {
 /// Deletes files that no version has; what cannot be deleted now goes with a vacuum.
 async fn discard(store: &Store, paths: &[String]) {
     for path in paths {
-        if let Err(error) = store.root().delete(&store.path(path)).await {
+        if let Err(error) = store.delete(path).await {
             tracing::debug!(%path, %error, "a file that nobody needs stays for now");
         }
     }

@@ -1,10 +1,6 @@
 //! Rows looked up by their keys: one scan of the key columns for each date, the rest only for what is found.
 
-use std::{
-    collections::{HashMap, HashSet},
-    ops::Range,
-    sync::Arc,
-};
+use std::{collections::HashSet, ops::Range, sync::Arc};
 
 use arrow::{
     array::{
@@ -110,34 +106,6 @@ impl Table {
         let files = snapshot.files().iter().filter(|file| file.date == date);
         find(&self.store().root(), files, columns, &keys).await
     }
-
-    /// The newest time of each (tenant, device), from all files of a snapshot.
-    pub async fn newest_times(&self, snapshot: &Snapshot) -> Result<HashMap<(String, String), i64>, Error> {
-        let mut newest = HashMap::new();
-        for file in snapshot.files() {
-            let builder = open(&self.store().root(), file).await?;
-            let key_columns = ProjectionMask::columns(builder.parquet_schema(), KEY);
-            let mut rows = builder.with_projection(key_columns).build()?;
-            while let Some(rows) = rows.try_next().await? {
-                raise_newest(&rows, &mut newest)?;
-            }
-        }
-        Ok(newest)
-    }
-}
-
-/// Rows are sorted by their keys, so only the last of each run of one device needs a look at the map.
-fn raise_newest(rows: &RecordBatch, newest: &mut HashMap<(String, String), i64>) -> Result<(), Error> {
-    let keys = Keys::of(rows)?;
-    for row in 0..rows.num_rows() {
-        let (tenant, device, time_us) = keys.row(row);
-        if row + 1 < rows.num_rows() && (tenant, device) == (keys.row(row + 1).0, keys.row(row + 1).1) {
-            continue;
-        }
-        let known = newest.entry((tenant.to_owned(), device.to_owned())).or_insert(time_us);
-        *known = time_us.max(*known);
-    }
-    Ok(())
 }
 
 fn may_hold(file: &DataFile, keys: &HashSet<Key>) -> bool {

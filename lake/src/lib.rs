@@ -14,6 +14,7 @@
 //! - [`snapshot`] - a table at a version: its files, and what is committed through where
 //! - [`find`] - rows looked up by their keys
 //! - [`priority`] - work that nobody waits for gives way
+//! - [`latest`] - the newest reading of each device
 //! - [`seam`] - where a snapshot and a tail meet; pure
 
 pub mod append;
@@ -21,6 +22,7 @@ pub mod compact;
 pub mod find;
 #[cfg(test)]
 mod fixture;
+pub mod latest;
 pub mod layout;
 pub mod lease;
 pub mod priority;
@@ -34,6 +36,7 @@ pub mod upkeep;
 
 use std::sync::Arc;
 
+pub use latest::Latest;
 pub use lease::Lease;
 pub use sealed::{Sealed, Shelf};
 pub use seam::Position;
@@ -213,6 +216,17 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// Whether a file that should be read is not there.
+    pub(crate) fn is_of_missing_file(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        std::iter::from_fn(|| {
+            let error = cause?;
+            cause = error.source();
+            Some(error)
+        })
+        .any(|error| matches!(error.downcast_ref(), Some(object_store::Error::NotFound { .. })))
+    }
+
     /// What to do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, NaiveDate};
 use deltalake_core::{
-    kernel::{Action, LogicalFileView},
+    kernel::{Action, Add, LogicalFileView},
     logstore::{LogStore, get_actions},
     table::state::DeltaTableState,
 };
@@ -153,6 +153,16 @@ fn data_file(path: String, view: &LogicalFileView) -> Result<DataFile, Error> {
 }
 
 impl DataFile {
+    /// A file as the commit tells of it that has brought it.
+    pub(crate) fn added(table: &Table, add: &Add) -> Result<DataFile, Error> {
+        let path = table.path(&add.path);
+        let date = add.partition_values.get(PARTITION).cloned().flatten();
+        let date = date.ok_or_else(|| Error::Internal(format!("file `{path}` lies in no date")))?;
+        let stats =
+            add.stats.as_deref().and_then(|stats| serde_json::from_str(stats).ok()).unwrap_or_default();
+        DataFile::of(path, add.size.max(0) as u64, &date, &stats)
+    }
+
     /// A file of this partition, with statistics as Delta Lake has them.
     pub(crate) fn of(path: String, size: u64, date: &str, stats: &Value) -> Result<DataFile, Error> {
         let date = date.parse::<NaiveDate>();

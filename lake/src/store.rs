@@ -124,6 +124,14 @@ impl Store {
         }
     }
 
+    /// Deletes an object, if it is there.
+    pub async fn delete(&self, below: &str) -> Result<(), Error> {
+        match self.root.delete(&self.path(below)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Paths, from the lake's root, of all objects below a folder of it, in the order of their names.
     pub async fn list(&self, below: &str) -> Result<Vec<String>, Error> {
         let folder = self.path(below);

@@ -230,7 +230,7 @@ impl Table {
         self.store().sync(&[format!("{}/_delta_log/{version:020}.json", self.name())]).await
     }
 
-    fn log_store(&self) -> Result<LogStoreRef, Error> {
+    pub(crate) fn log_store(&self) -> Result<LogStoreRef, Error> {
         self.shared.store.log_store(self.name())
     }
 

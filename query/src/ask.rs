@@ -14,6 +14,7 @@ use zeugma_lake::{Lake, seam::Tail};
 use crate::{
     Config, Error, Grant,
     catalog::{Catalog, Known},
+    latest_table::SUFFIX,
     session::{Session, Sessions},
     table::Tables,
 };
@@ -95,6 +96,20 @@ impl Query {
         started.answer(plan).await
     }
 
+    /// Answers a question about the newest readings of a domain that is put together without text.
+    ///
+    /// # Errors
+    /// As [`Query::ask_table`].
+    pub(crate) async fn ask_latest(
+        &self,
+        grant: &Grant,
+        rows: Rows,
+        domain: &str,
+        build: impl FnOnce(DataFrame) -> Result<DataFrame, Error>,
+    ) -> Result<Answer, Error> {
+        self.ask_known(grant, rows, domain, &format!("{domain}{SUFFIX}"), build).await
+    }
+
     /// Answers a question about one table that is put together without text.
     ///
     /// # Errors
@@ -106,10 +121,22 @@ impl Query {
         table: &str,
         build: impl FnOnce(DataFrame) -> Result<DataFrame, Error>,
     ) -> Result<Answer, Error> {
+        self.ask_known(grant, rows, table, table, build).await
+    }
+
+    /// A question about a table, or about what is made of it under a name of its own.
+    async fn ask_known(
+        &self,
+        grant: &Grant,
+        rows: Rows,
+        table: &str,
+        name: &str,
+        build: impl FnOnce(DataFrame) -> Result<DataFrame, Error>,
+    ) -> Result<Answer, Error> {
         let started = Started::at_place(&self.shared).await?;
         let plan = async {
             let known = self.known(table).await?;
-            build(self.session_of(&known, grant, rows)?.table(table).await?)
+            build(self.session_of(&known, grant, rows)?.table(name).await?)
         };
         let plan = started.in_time(plan).await?;
         started.answer(plan).await

@@ -8,12 +8,12 @@ use std::{
 
 use arrow::datatypes::SchemaRef;
 use zeugma_lake::{
-    Lake, Snapshot, Table,
+    Lake, Latest, Snapshot, Table,
     seam::{self, Beyond, Tail},
 };
 use zeugma_schemas::{dead_letter, domain::Domains};
 
-use crate::Error;
+use crate::{Error, latest_table::SUFFIX};
 
 /// New domains are seen at least this quickly, at the price of one listing of the lake's schemas.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -52,6 +52,8 @@ pub struct LakeTable {
     pub columns: SchemaRef,
     table: Table,
     loaded: RwLock<Option<Instant>>,
+    /// The newest reading of each device, as far as anybody has asked for it.
+    latest: tokio::sync::Mutex<Option<Arc<Latest>>>,
 }
 
 /// A table's rows as a question sees them: the files of a snapshot, and what the tail has beyond.
@@ -61,6 +63,14 @@ pub struct Meeting {
     pub snapshot: Option<Arc<Snapshot>>,
     /// What no file of it holds.
     pub tail: Beyond,
+}
+
+impl Known {
+    /// The names that SQL knows: the tables, and the newest readings of each domain.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        let latest = self.domains.iter().map(|domain| format!("{}{SUFFIX}", domain.name()));
+        self.tables.keys().cloned().chain(latest)
+    }
 }
 
 impl Catalog {
@@ -135,7 +145,7 @@ impl Catalog {
 
 impl LakeTable {
     fn new(table: Table, columns: SchemaRef) -> LakeTable {
-        LakeTable { columns, table, loaded: RwLock::default() }
+        LakeTable { columns, table, loaded: RwLock::default(), latest: Default::default() }
     }
 
     /// The table's name.
@@ -183,6 +193,22 @@ impl LakeTable {
     /// [`Error::NotFound`] where it never had this version, [`Error::Gone`] where that is kept no more.
     pub async fn at(&self, version: u64) -> Result<Meeting, Error> {
         Ok(Meeting { snapshot: Some(self.table.at(version).await?), tail: Beyond::default() })
+    }
+
+    /// The newest reading of each device, of a snapshot or of a later one.
+    pub async fn latest(&self, snapshot: &Snapshot) -> Result<Arc<Latest>, Error> {
+        let mut known = self.latest.lock().await;
+        if let Some(latest) = known.as_ref().filter(|latest| latest.version() >= snapshot.version()) {
+            return Ok(latest.clone());
+        }
+        let latest = Arc::new(self.table.latest(snapshot, &self.columns, known.as_deref()).await?);
+        *known = Some(latest.clone());
+        Ok(latest)
+    }
+
+    /// The newest reading of each device as it was at a snapshot.
+    pub async fn latest_at(&self, snapshot: &Snapshot) -> Result<Arc<Latest>, Error> {
+        Ok(Arc::new(self.table.latest(snapshot, &self.columns, None).await?))
     }
 
     /// What is committed by now, alone.

@@ -13,7 +13,7 @@
 //!              |
 //!            session ---- only those tables, only reading: statement, wildcard, table_at
 //!              |
-//!            table ------ snapshot and tail, joined at the seam: prune, scan
+//!            table ------ snapshot and tail, joined at the seam: prune, scan; latest_table: one row a device
 //!              |
 //!            encode ----- batches become JSON, CSV, Arrow or Parquet as they come
 //!              |
@@ -30,6 +30,7 @@ pub mod encode;
 pub mod error;
 pub mod grant;
 mod http;
+mod latest_table;
 mod problem;
 mod prune;
 pub mod remote_tail;

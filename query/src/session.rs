@@ -21,6 +21,7 @@ use zeugma_lake::Lake;
 use crate::{
     Config, Error,
     catalog::Known,
+    latest_table::{LatestTable, SUFFIX},
     statement,
     table::{DomainTable, Tables, store_url},
     table_at::{TABLE_AT, TableAt},
@@ -51,8 +52,12 @@ impl Sessions {
     pub fn session(&self, tables: &Tables, known: &Known) -> Result<Session, Error> {
         let schema = MemorySchemaProvider::new();
         for (name, table) in &known.tables {
-            let table = DomainTable { of: tables.clone(), table: table.clone() };
-            schema.register_table(name.clone(), Arc::new(table) as Arc<dyn TableProvider>)?;
+            let domain = || DomainTable { of: tables.clone(), table: table.clone() };
+            schema.register_table(name.clone(), Arc::new(domain()) as Arc<dyn TableProvider>)?;
+            if known.domains.get(name).is_some() {
+                let latest = Arc::new(LatestTable { domain: domain() });
+                schema.register_table(format!("{name}{SUFFIX}"), latest)?;
+            }
         }
         let catalog = MemoryCatalogProvider::new();
         catalog.register_schema(SCHEMA, Arc::new(schema))?;
@@ -63,10 +68,7 @@ impl Sessions {
         let mut state = state.build();
         let at = TableAt { of: tables.clone(), tables: known.tables.clone() };
         state.register_udtf(TABLE_AT, Arc::new(at));
-        Ok(Session {
-            context: SessionContext::new_with_state(state),
-            tables: known.tables.keys().cloned().collect(),
-        })
+        Ok(Session { context: SessionContext::new_with_state(state), tables: known.names().collect() })
     }
 }
 

@@ -27,7 +27,7 @@ use zeugma_lake::{Lake, layout, seam::Tail, snapshot::DataFile};
 
 use crate::{
     Error, Grant,
-    catalog::LakeTable,
+    catalog::{LakeTable, Meeting},
     prune::prune,
     scan::{DomainScan, Label},
 };
@@ -90,11 +90,7 @@ impl TableProvider for DomainTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let meeting = match self.of.version {
-            Some(version) => self.table.at(version).await,
-            None => self.table.meet(self.of.tail.as_deref()).await,
-        };
-        let meeting = meeting.map_err(external)?;
+        let meeting = self.meet().await.map_err(external)?;
         let files = meeting.snapshot.as_ref().map(|snapshot| snapshot.files()).unwrap_or_default();
         let granted = self.granted();
         let filters = filters.iter().cloned().chain(granted.clone());
@@ -113,17 +109,30 @@ impl TableProvider for DomainTable {
         if let Some(granted) = granted {
             inner = self.keep_granted(session, inner, granted, projection, limit)?;
         }
-        let tenants = match &self.of.grant {
-            Grant::All => None,
-            Grant::Tenants(tenants) => Some(tenants.len()),
-        };
-        let version = meeting.snapshot.as_ref().map(|snapshot| snapshot.version());
-        let label = Label { table: self.table.name().to_owned(), version, tenants };
+        let label = self.label(&meeting);
         Ok(Arc::new(DomainScan::new(label, inner, meeting.tail.sealed)))
     }
 }
 
 impl DomainTable {
+    /// The rows that the question is about.
+    pub async fn meet(&self) -> std::result::Result<Meeting, Error> {
+        match self.of.version {
+            Some(version) => self.table.at(version).await,
+            None => self.table.meet(self.of.tail.as_deref()).await,
+        }
+    }
+
+    /// What EXPLAIN may say of its scan.
+    pub fn label(&self, meeting: &Meeting) -> Label {
+        let tenants = match &self.of.grant {
+            Grant::All => None,
+            Grant::Tenants(tenants) => Some(tenants.len()),
+        };
+        let version = meeting.snapshot.as_ref().map(|snapshot| snapshot.version());
+        Label { table: self.table.name().to_owned(), version, tenants }
+    }
+
     /// The filter that holds whatever the SQL says.
     fn granted(&self) -> Option<Expr> {
         let Grant::Tenants(tenants) = &self.of.grant else { return None };
@@ -238,6 +247,7 @@ fn partitioned(file: &DataFile) -> Result<PartitionedFile> {
     Ok(PartitionedFile::new_from_meta(meta).with_partition_values(vec![date]))
 }
 
-fn external(error: Error) -> DataFusionError {
+/// An error of ours on its way through the engine.
+pub fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }

@@ -1,5 +1,6 @@
 //! Questions on a lake in a folder and a tail from a script.
 
+mod latest;
 mod read_only;
 mod seam;
 mod tenants;
@@ -20,7 +21,7 @@ use zeugma_schemas::{
     payload::readings,
 };
 
-use crate::{Config, Error, Grant, Query};
+use crate::{Config, Error, Grant, Query, Rows};
 
 /// 2026-09-21T14:13:20Z.
 pub const NOW_US: i64 = 1_790_000_000_000_000;

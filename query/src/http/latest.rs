@@ -12,7 +12,7 @@ use axum::{
 };
 use datafusion::{
     dataframe::DataFrame,
-    logical_expr::{Expr, col, ident, lit},
+    logical_expr::{Expr, col, lit},
 };
 
 use super::{
@@ -53,7 +53,7 @@ pub async fn latest(
     }
     let (tenants, devices) = (params.ids("tenant")?, params.ids("device")?);
     let build = |rows: DataFrame| newest(rows, &columns, &tenants, &devices, bbox);
-    let answer = app.query.ask_table(&app.grant(&headers), params.rows()?, &domain, build).await?;
+    let answer = app.query.ask_latest(&app.grant(&headers), params.rows()?, &domain, build).await?;
     match geo {
         true => {
             let features = feature_collection(&answer.collect().await?)?;
@@ -75,14 +75,9 @@ fn newest(
     for filter in [one_of("tenant", tenants), one_of("device", devices)].into_iter().flatten() {
         rows = rows.filter(filter)?;
     }
-    let shown = columns.fields().iter().filter(|field| field.name() != "date");
-    let shown = shown.map(|field| ident(field.name())).collect();
-    let order = vec![
-        col("tenant").sort(true, false),
-        col("device").sort(true, false),
-        col("time").sort(false, false),
-    ];
-    rows = rows.distinct_on(vec![col("tenant"), col("device")], shown, Some(order))?;
+    let shown: Vec<&str> =
+        columns.fields().iter().map(|field| field.name().as_str()).filter(|name| *name != "date").collect();
+    rows = rows.select_columns(&shown)?;
     if let Some(bbox) = bbox {
         rows = rows.filter(within(bbox))?;
     }

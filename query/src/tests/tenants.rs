@@ -39,6 +39,9 @@ async fn session_reaches_granted_tenants_only_whatever_the_sql() {
         ),
         ("SELECT count(*) FROM parking WHERE tenant IN (SELECT tenant FROM parking)", 6),
         ("SELECT count(*) FROM dead_letters", 1),
+        ("SELECT count(*) FROM parking_latest", 1),
+        ("SELECT count(*) FROM parking_latest WHERE tenant = 'volos'", 0),
+        ("SELECT count(*) FROM parking_latest WHERE tenant IN ('volos', 'lamia') OR true", 1),
         ("SELECT count(*) FROM table_at('parking', 2)", 5),
         ("SELECT count(*) FROM table_at('parking', 2) WHERE tenant = 'volos'", 0),
     ] {
@@ -69,6 +72,7 @@ async fn explain_and_catalogue_show_nothing_of_others() {
     for sql in [
         "EXPLAIN SELECT * FROM parking WHERE device > 'a'",
         "EXPLAIN VERBOSE SELECT count(*) FROM parking",
+        "EXPLAIN ANALYZE VERBOSE SELECT * FROM parking_latest",
         "EXPLAIN ANALYZE SELECT * FROM parking",
         "EXPLAIN ANALYZE SELECT * FROM table_at('parking', 2)",
         "EXPLAIN ANALYZE VERBOSE SELECT device, count(*) FROM parking GROUP BY device",

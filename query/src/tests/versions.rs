@@ -7,7 +7,7 @@ use zeugma_lake::{
 };
 
 use super::*;
-use crate::{ErrorKind, Rows};
+use crate::ErrorKind;
 
 /// Three commits: 5, then 8, then 10 rows; the tail has one more.
 async fn grown() -> City {

@@ -1,0 +1,307 @@
+//! The newest reading of each device of a table, at a version.
+//!
+//! In: what commits have added since the last time. Out: one row for each device, sorted by tenant and device.
+//! Now and then it is kept in the lake, `_zeugma/latest/{table}/{version}.parquet`, so that whoever begins reads
+//! that and the few commits after it, and not a year. It covers all rows of its version and no others, so it
+//! needs no other proof that it can be trusted; where it is missing it is worked out from all files.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, RecordBatch, StringViewArray, TimestampMicrosecondArray, UInt32Array},
+    compute::{interleave_record_batch, take_record_batch},
+    datatypes::{DataType, SchemaRef, TimestampMicrosecondType},
+};
+use bytes::Bytes;
+use deltalake_core::{kernel::Action, logstore::get_actions};
+use futures::TryStreamExt;
+use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
+
+use crate::{Error, Snapshot, Table, find, layout, snapshot::DataFile};
+
+/// Rows that are gathered before they are folded in: with all their columns some 100 MB.
+const GATHERED_ROWS_MAX: usize = 500_000;
+
+/// The newest reading of each device.
+#[derive(Debug, Clone)]
+pub struct Latest {
+    version: u64,
+    rows: RecordBatch,
+}
+
+impl Latest {
+    /// Of no rows, at the version before the first commit.
+    pub fn none(columns: &SchemaRef) -> Latest {
+        Latest { version: 0, rows: RecordBatch::new_empty(columns.clone()) }
+    }
+
+    /// The version whose rows it is about.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// One row for each device, sorted by tenant and device.
+    pub fn rows(&self) -> &RecordBatch {
+        &self.rows
+    }
+
+    /// Its rows of one tenant.
+    pub fn of_tenant(&self, tenant: &str) -> Result<RecordBatch, Error> {
+        let tenants = Devices::of(&self.rows)?.tenants;
+        let (mut from, mut to) = (0, tenants.len());
+        while from < to {
+            let middle = from + (to - from) / 2;
+            if tenants.value(middle) < tenant { from = middle + 1 } else { to = middle }
+        }
+        let count = (from..tenants.len()).take_while(|row| tenants.value(*row) == tenant).count();
+        Ok(self.rows.slice(from, count))
+    }
+}
+
+/// The newest row of each device, of rows that have one for each and are sorted by tenant and device, and of
+/// others in any order.
+///
+/// # Errors
+/// [`Error::Arrow`] where rows are not in the same columns.
+pub fn newest(sorted: &RecordBatch, others: &[RecordBatch]) -> Result<RecordBatch, Error> {
+    let devices = others.iter().map(Devices::of).collect::<Result<Vec<_>, _>>()?;
+    let mut found: HashMap<Device<'_>, Place> = HashMap::new();
+    for (batch, devices) in devices.iter().enumerate() {
+        for row in (0..devices.len()).filter(|row| devices.may_be_newest(*row)) {
+            // Batch 0 is the sorted one.
+            let place = Place { time_us: devices.time_us(row), batch: batch + 1, row };
+            let known = found.entry(devices.device(row)).or_insert(place);
+            if known.time_us < place.time_us {
+                *known = place;
+            }
+        }
+    }
+    if found.is_empty() {
+        return Ok(sorted.clone());
+    }
+    let mut found: Vec<(Device<'_>, Place)> = found.into_iter().collect();
+    found.sort_unstable_by_key(|(device, _)| *device);
+    let order = merged(&Devices::of(sorted)?, found);
+    let batches: Vec<&RecordBatch> = [sorted].into_iter().chain(others).collect();
+    compacted(&interleave_record_batch(&batches, &order)?)
+}
+
+/// Tenant and device.
+type Device<'a> = (&'a str, &'a str);
+
+/// Where a reading stands.
+#[derive(Clone, Copy)]
+struct Place {
+    time_us: i64,
+    batch: usize,
+    row: usize,
+}
+
+/// Batch and row of each row of the result.
+fn merged(sorted: &Devices, found: Vec<(Device<'_>, Place)>) -> Vec<(usize, usize)> {
+    let mut order = Vec::with_capacity(sorted.len() + found.len());
+    let mut found = found.into_iter().peekable();
+    for row in 0..sorted.len() {
+        let device = sorted.device(row);
+        while let Some((_, new)) = found.next_if(|(new, _)| *new < device) {
+            order.push((new.batch, new.row));
+        }
+        match found.next_if(|(new, _)| *new == device) {
+            Some((_, new)) if new.time_us > sorted.time_us(row) => order.push((new.batch, new.row)),
+            _ => order.push((0, row)),
+        }
+    }
+    order.extend(found.map(|(_, new)| (new.batch, new.row)));
+    order
+}
+
+/// The same rows without the texts of those that were left out.
+fn compacted(rows: &RecordBatch) -> Result<RecordBatch, Error> {
+    let columns = rows.columns().iter().map(|column| match column.as_string_view_opt() {
+        Some(texts) => Arc::new(texts.gc()) as ArrayRef,
+        None => column.clone(),
+    });
+    Ok(RecordBatch::try_new(rows.schema(), columns.collect())?)
+}
+
+/// Whose readings some rows are, and when they were true.
+struct Devices {
+    tenants: StringViewArray,
+    devices: StringViewArray,
+    times: TimestampMicrosecondArray,
+}
+
+impl Devices {
+    fn of(rows: &RecordBatch) -> Result<Devices, Error> {
+        let missing = || Error::Internal("the newest of rows that are no readings".into());
+        let text = |name: &str| {
+            let column = rows.column_by_name(name).filter(|column| *column.data_type() == DataType::Utf8View);
+            column.map(|column| column.as_string_view().clone()).ok_or_else(missing)
+        };
+        let time = rows
+            .column_by_name("time")
+            .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
+        let times = time.ok_or_else(missing)?.clone();
+        Ok(Devices { tenants: text("tenant")?, devices: text("device")?, times })
+    }
+
+    fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    fn device(&self, row: usize) -> Device<'_> {
+        (self.tenants.value(row), self.devices.value(row))
+    }
+
+    fn time_us(&self, row: usize) -> i64 {
+        self.times.value(row)
+    }
+
+    /// Whether the next row is none of the same device that is as new: rows of a device mostly stand together,
+    /// the newest last, and are passed over without a look at any map.
+    fn may_be_newest(&self, row: usize) -> bool {
+        let next = row + 1;
+        next == self.len() || self.device(row) != self.device(next) || self.time_us(row) > self.time_us(next)
+    }
+}
+
+impl Table {
+    /// The newest reading of each device at a snapshot, in these columns. What is `known` of an earlier version
+    /// is gone on from; otherwise what is kept in the lake.
+    pub async fn latest(
+        &self,
+        snapshot: &Snapshot,
+        columns: &SchemaRef,
+        known: Option<&Latest>,
+    ) -> Result<Latest, Error> {
+        let usable =
+            |latest: &&Latest| latest.version <= snapshot.version() && latest.rows.schema_ref() == columns;
+        let begin = match known.filter(usable) {
+            Some(known) => Some(known.clone()),
+            None => self.kept_latest(snapshot, columns).await?,
+        };
+        if let Some(begin) = begin {
+            if begin.version == snapshot.version() {
+                return Ok(begin);
+            }
+            if let Some(files) = self.appended(begin.version, snapshot).await? {
+                match self.folded(begin.rows, &files, columns).await {
+                    Ok(rows) => return Ok(Latest { version: snapshot.version(), rows }),
+                    // Replaced by a compaction so long ago that a vacuum has deleted it.
+                    Err(error) if error.is_of_missing_file() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        tracing::info!(
+            table = self.name(),
+            files = snapshot.files().len(),
+            "looking for the newest readings in all files"
+        );
+        let rows = self.folded(RecordBatch::new_empty(columns.clone()), snapshot.files(), columns).await?;
+        Ok(Latest { version: snapshot.version(), rows })
+    }
+
+    /// Rows, and what files have that is newer.
+    async fn folded(
+        &self,
+        rows: RecordBatch,
+        files: &[DataFile],
+        columns: &SchemaRef,
+    ) -> Result<RecordBatch, Error> {
+        let (mut rows, mut gathered, mut count) = (rows, Vec::new(), 0);
+        for file in files {
+            let mut batches = std::pin::pin!(find::read(&self.store().root(), file, columns).await?);
+            while let Some(batch) = batches.try_next().await? {
+                let batch = last_of_each(&batch)?;
+                count += batch.num_rows();
+                gathered.push(batch);
+                if count >= GATHERED_ROWS_MAX {
+                    rows = newest(&rows, &std::mem::take(&mut gathered))?;
+                    count = 0;
+                }
+            }
+        }
+        newest(&rows, &gathered)
+    }
+
+    /// The files that commits after a version have brought new rows in; none where that cannot be told from the
+    /// log alone, because it is gone or rows were deleted.
+    async fn appended(&self, version: u64, to: &Snapshot) -> Result<Option<Vec<DataFile>>, Error> {
+        let log = self.log_store()?;
+        let mut files = Vec::new();
+        for version in version + 1..=to.version() {
+            let Some(bytes) = log.read_commit_entry(version).await? else { return Ok(None) };
+            for action in get_actions(version, &bytes)? {
+                match action {
+                    Action::Add(add) if add.data_change => files.push(DataFile::added(self, &add)?),
+                    Action::Remove(remove) if remove.data_change => return Ok(None),
+                    _ => {}
+                }
+            }
+        }
+        Ok(Some(files))
+    }
+
+    /// What is kept in the lake of this version or one before it.
+    async fn kept_latest(&self, snapshot: &Snapshot, columns: &SchemaRef) -> Result<Option<Latest>, Error> {
+        let kept = self.store().list(&self.latest_folder()).await?;
+        let usable = kept.iter().rev().find_map(|path| {
+            let version = version_of(path).filter(|version| *version <= snapshot.version())?;
+            Some((version, path))
+        });
+        let Some((version, path)) = usable else { return Ok(None) };
+        let Some(bytes) = self.store().get(path).await? else { return Ok(None) };
+        match read(bytes, columns) {
+            Ok(rows) => Ok(Some(Latest { version, rows })),
+            Err(error) => {
+                tracing::warn!(path, %error, "what is kept of the newest readings cannot be read; working it out");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Keeps the newest readings in the lake, instead of those of older versions; who has just found the last of
+    /// these can still read it.
+    pub async fn keep_latest(&self, latest: &Latest) -> Result<(), Error> {
+        let columns = latest.rows.schema();
+        let mut writer =
+            ArrowWriter::try_new(Vec::new(), columns.clone(), Some(layout::properties(&columns)))?;
+        writer.write(&latest.rows)?;
+        let folder = self.latest_folder();
+        let path = format!("{folder}/{:020}.parquet", latest.version);
+        self.store().put(&path, writer.into_inner()?).await?;
+        let kept = self.store().list(&folder).await?;
+        let older =
+            kept.iter().filter(|path| version_of(path).is_some_and(|version| version < latest.version));
+        let older: Vec<&String> = older.collect();
+        for path in older.iter().rev().skip(1) {
+            self.store().delete(path).await?;
+        }
+        Ok(())
+    }
+
+    fn latest_folder(&self) -> String {
+        format!("_zeugma/latest/{}", self.name())
+    }
+}
+
+fn version_of(path: &str) -> Option<u64> {
+    path.rsplit('/').next()?.strip_suffix(".parquet")?.parse().ok()
+}
+
+fn read(bytes: Bytes, columns: &SchemaRef) -> Result<RecordBatch, Error> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?;
+    let batches = reader.map(|batch| layout::conform(&batch?, columns)).collect::<Result<Vec<_>, Error>>()?;
+    Ok(arrow::compute::concat_batches(columns, &batches)?)
+}
+
+/// The rows that may be the newest of their device: of rows sorted by device and time, the last of each.
+fn last_of_each(rows: &RecordBatch) -> Result<RecordBatch, Error> {
+    let devices = Devices::of(rows)?;
+    let last = (0..devices.len()).filter(|row| devices.may_be_newest(*row)).map(|row| row as u32);
+    compacted(&take_record_batch(rows, &UInt32Array::from_iter_values(last))?)
+}
+
+#[cfg(test)]
+mod tests;

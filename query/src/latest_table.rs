@@ -1,0 +1,162 @@
+//! `fleet_latest`: the newest reading of each device, as a table of its own.
+//!
+//! What is committed is kept in memory, one row for each device; what the tail has is looked through for each
+//! question. So the answer costs as much as there are devices, however long they have been publishing.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use arrow::{
+    array::{AsArray, BooleanArray, RecordBatch},
+    compute::{concat_batches, filter_record_batch},
+    datatypes::SchemaRef,
+};
+use async_trait::async_trait;
+use datafusion::{
+    catalog::{Session, TableProvider},
+    common::Result,
+    datasource::{memory::MemorySourceConfig, source::DataSourceExec},
+    logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType},
+    physical_plan::ExecutionPlan,
+    scalar::ScalarValue,
+};
+use futures::TryStreamExt;
+use zeugma_lake::{find, latest::newest, layout};
+
+use crate::{
+    Error, Grant,
+    catalog::Meeting,
+    scan::{DomainScan, Label},
+    table::{DomainTable, external},
+};
+
+/// What follows the name of a domain.
+pub const SUFFIX: &str = "_latest";
+
+/// The newest readings of a domain for one question of somebody with a grant.
+#[derive(Debug)]
+pub struct LatestTable {
+    /// The domain.
+    pub domain: DomainTable,
+}
+
+#[async_trait]
+impl TableProvider for LatestTable {
+    fn schema(&self) -> SchemaRef {
+        self.domain.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        _session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let meeting = self.domain.meet().await.map_err(external)?;
+        let tenants = self.tenants(filters);
+        let rows = self.newest(&meeting, tenants.as_ref()).await.map_err(external)?;
+        let columns = self.schema();
+        let inner = DataSourceExec::from_data_source(MemorySourceConfig::try_new(
+            &[vec![rows]],
+            columns,
+            projection.cloned(),
+        )?);
+        let name = format!("{}{SUFFIX}", self.domain.table.name());
+        let label = Label { table: name, ..self.domain.label(&meeting) };
+        Ok(Arc::new(DomainScan::new(label, inner, Vec::new())))
+    }
+}
+
+impl LatestTable {
+    /// The tenants whose rows are wanted and granted; none for all of them.
+    fn tenants(&self, filters: &[Expr]) -> Option<BTreeSet<String>> {
+        let granted = match &self.domain.of.grant {
+            Grant::All => None,
+            Grant::Tenants(tenants) => Some(tenants.clone()),
+        };
+        filters.iter().filter_map(tenants_of).fold(granted, |tenants, wanted| match tenants {
+            Some(tenants) => Some(&tenants & &wanted),
+            None => Some(wanted),
+        })
+    }
+
+    async fn newest(
+        &self,
+        meeting: &Meeting,
+        tenants: Option<&BTreeSet<String>>,
+    ) -> std::result::Result<RecordBatch, Error> {
+        let columns = self.schema();
+        let committed = self.committed(meeting, tenants).await?;
+        let mut uncommitted = Vec::new();
+        for rows in &meeting.tail.rows {
+            uncommitted.push(of_tenants(&layout::conform(rows, &columns)?, tenants)?);
+        }
+        for sealed in &meeting.tail.sealed {
+            for file in sealed.files() {
+                let mut batches = std::pin::pin!(find::read(&sealed.store(), file, &columns).await?);
+                while let Some(rows) = batches.try_next().await? {
+                    uncommitted.push(of_tenants(&rows, tenants)?);
+                }
+            }
+        }
+        Ok(newest(&committed, &uncommitted)?)
+    }
+
+    async fn committed(
+        &self,
+        meeting: &Meeting,
+        tenants: Option<&BTreeSet<String>>,
+    ) -> std::result::Result<RecordBatch, Error> {
+        let columns = self.schema();
+        let Some(snapshot) = &meeting.snapshot else { return Ok(RecordBatch::new_empty(columns)) };
+        let latest = match self.domain.of.version {
+            Some(_) => self.domain.table.latest_at(snapshot).await?,
+            None => self.domain.table.latest(snapshot).await?,
+        };
+        let Some(tenants) = tenants else { return Ok(latest.rows().clone()) };
+        let rows = tenants.iter().map(|tenant| latest.of_tenant(tenant));
+        Ok(concat_batches(&columns, &rows.collect::<std::result::Result<Vec<_>, _>>()?)?)
+    }
+}
+
+/// The tenants that a filter lets through, where it is about nothing else: `tenant = 'a'`, `tenant IN (…)`.
+fn tenants_of(filter: &Expr) -> Option<BTreeSet<String>> {
+    let is_tenant = |expr: &Expr| matches!(expr, Expr::Column(column) if column.name == "tenant");
+    match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if is_tenant(left) => {
+            Some(BTreeSet::from([text(right)?]))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if is_tenant(right) => {
+            Some(BTreeSet::from([text(left)?]))
+        }
+        Expr::InList(list) if !list.negated && is_tenant(&list.expr) => list.list.iter().map(text).collect(),
+        _ => None,
+    }
+}
+
+fn text(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Literal(value, _) => ScalarValue::try_as_str(value).flatten().map(str::to_owned),
+        _ => None,
+    }
+}
+
+fn of_tenants(
+    rows: &RecordBatch,
+    tenants: Option<&BTreeSet<String>>,
+) -> std::result::Result<RecordBatch, Error> {
+    let Some(tenants) = tenants else { return Ok(rows.clone()) };
+    let column = rows.column_by_name("tenant").and_then(|column| column.as_string_view_opt());
+    let column = column.ok_or_else(|| Error::Internal("rows without tenants".into()))?;
+    let kept: BooleanArray =
+        column.iter().map(|tenant| tenant.map(|tenant| tenants.contains(tenant))).collect();
+    Ok(filter_record_batch(rows, &kept)?)
+}
