@@ -20,13 +20,20 @@ use arrow::{
     compute::filter_record_batch,
     datatypes::{SchemaRef, TimestampMicrosecondType},
 };
-use futures::future::BoxFuture;
-use tokio::sync::Notify;
+use futures::{
+    FutureExt, StreamExt,
+    future::{self, BoxFuture},
+    stream,
+};
+use tokio::sync::{
+    Notify,
+    broadcast::{self, error::RecvError},
+};
 use zeugma_lake::{
     Error as LakeError, Position, Sealed,
     find::{self, Key},
     layout,
-    seam::{self, TailBatch, TailView},
+    seam::{self, Feed, News, TailBatch, TailView},
 };
 
 use crate::metrics::{Metrics, of};
@@ -39,6 +46,9 @@ pub const SEAL_BYTES: usize = 48 << 20;
 /// Acceptance waits while the rows in memory of all tables together take more: five tables at
 /// [`SEAL_BYTES`], or one that disk or processor cannot seal as quickly as it grows.
 pub const TAIL_BYTES_MAX: usize = 256 << 20;
+
+/// Batches that wait for those who follow: at most 4,096 rows of some 150 bytes each, 40 MB. Who is slower misses some.
+const NEWS_MAX: usize = 64;
 
 /// The tails of all tables of one source; clones are the same tails.
 #[derive(Debug, Clone)]
@@ -55,6 +65,8 @@ struct Shared {
     full: Notify,
     /// Something was released.
     released: Notify,
+    /// Rows as they become visible, for those who follow.
+    news: broadcast::Sender<News>,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +123,7 @@ impl Tail {
             state: Mutex::default(),
             full: Notify::new(),
             released: Notify::new(),
+            news: broadcast::Sender::new(NEWS_MAX),
         };
         Tail { shared: Arc::new(shared) }
     }
@@ -155,7 +168,13 @@ impl Tail {
             state.tables.get_mut(table).ok_or_else(|| LakeError::NoTable { table: table.to_owned() })?;
         tail.bytes += rows.get_array_memory_size();
         self.shared.metrics.tail_rows.get_or_create(&of(table)).inc_by(rows.num_rows() as i64);
-        tail.batches.push(TailBatch { rows, positions: positions.into() });
+        let batch = TailBatch { rows, positions: positions.into() };
+        if self.shared.news.receiver_count() > 0 {
+            let (table, source) = (table.to_owned(), self.shared.source.clone());
+            // Nobody left since is no trouble.
+            drop(self.shared.news.send(News::Rows { table, source, batch: batch.clone() }));
+        }
+        tail.batches.push(batch);
         tail.join_small()?;
         self.shared.metrics.tail_bytes.get_or_create(&of(table)).set(tail.bytes as i64);
         if tail.bytes >= SEAL_BYTES {
@@ -316,6 +335,23 @@ impl seam::Tail for Tail {
                 sealed: tail.sealed.clone(),
             })
         })
+    }
+
+    fn follow<'a>(&'a self, tables: &'a [String]) -> BoxFuture<'a, Result<Feed, LakeError>> {
+        let (news, tables) = (self.shared.news.subscribe(), tables.to_owned());
+        let feed = stream::unfold(news, |mut news| async {
+            match news.recv().await {
+                Ok(some) => Some((some, news)),
+                Err(RecvError::Lagged(_)) => Some((News::Missed, news)),
+                Err(RecvError::Closed) => None,
+            }
+        });
+        let wanted = move |news: &News| match news {
+            News::Rows { table, .. } => tables.contains(table),
+            News::Missed => true,
+        };
+        let feed = feed.filter(move |news| future::ready(wanted(news))).map(Ok).boxed();
+        future::ready(Ok(feed)).boxed()
     }
 }
 

@@ -193,7 +193,7 @@ impl Table {
                 }
             }
         }
-        tracing::info!(
+        tracing::debug!(
             table = self.name(),
             files = snapshot.files().len(),
             "looking for the newest readings in all files"

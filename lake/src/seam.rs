@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use futures::future::BoxFuture;
+use futures::{future::BoxFuture, stream::BoxStream};
 
 use crate::{Error, sealed::Sealed};
 
@@ -47,10 +47,32 @@ pub struct Beyond {
     pub sealed: Vec<Arc<Sealed>>,
 }
 
+/// What becomes visible, at the moment it does.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// Rows of a table.
+    Rows {
+        /// The table.
+        table: String,
+        /// Journal that the positions belong to, a UUID.
+        source: String,
+        /// The rows; those of late readings may have lower positions than rows before them.
+        batch: TailBatch,
+    },
+    /// Whoever follows was too slow, and rows were left out.
+    Missed,
+}
+
+/// News as they come.
+pub type Feed = BoxStream<'static, Result<News, Error>>;
+
 /// Somebody who knows the tails of all tables: ingest in the same process, or another over HTTP.
 pub trait Tail: Send + Sync + std::fmt::Debug {
     /// The tail of a table, from one instant.
     fn view<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<TailView, Error>>;
+
+    /// What becomes visible in some tables from now on.
+    fn follow<'a>(&'a self, tables: &'a [String]) -> BoxFuture<'a, Result<Feed, Error>>;
 }
 
 impl TailBatch {

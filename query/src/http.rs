@@ -5,8 +5,10 @@ mod command;
 mod compact;
 mod dead_letters;
 mod domains;
+mod feed;
 mod health;
 mod latest;
+mod live;
 mod page;
 mod params;
 mod readings;
@@ -24,6 +26,8 @@ use axum::{
     routing::{get, post},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{Components, Grant, Query, problem::Problem};
 
 /// Running answers have this long to end after a shutdown.
@@ -36,6 +40,10 @@ struct App {
     components: Components,
     /// One replay of dead letters at a time: two would only meet each other's repeats.
     replaying: Arc<tokio::sync::Semaphore>,
+    /// Streams that may still be opened.
+    streams: Arc<tokio::sync::Semaphore>,
+    /// Streams end by themselves when this does.
+    stopping: CancellationToken,
 }
 
 impl App {
@@ -47,7 +55,7 @@ impl App {
 }
 
 /// Everything that is answered.
-pub fn router(components: Components, query: Query) -> Router {
+pub fn router(components: Components, query: Query, stopping: CancellationToken) -> Router {
     let serves_tail = components.serves_tail;
     let mut router = Router::new()
         .route("/", get(page::page))
@@ -56,6 +64,7 @@ pub fn router(components: Components, query: Query) -> Router {
         .route("/api/v1/sql", post(sql::post).get(sql::get))
         .route("/api/v1/domains", get(domains::list))
         .route("/api/v1/domains/{domain}", get(domains::one))
+        .route("/api/v1/live", get(live::live))
         .route("/api/v1/{domain}/latest", get(latest::latest))
         .route("/api/v1/{domain}/readings", get(readings::readings))
         .route("/healthz", get(health::alive))
@@ -64,14 +73,22 @@ pub fn router(components: Components, query: Query) -> Router {
         .route("/internal/v1/compact", post(compact::compact))
         .route("/internal/v1/dead-letters/replay", post(dead_letters::replay));
     if serves_tail {
-        router = router.route("/internal/v1/tail/{table}", get(tail::tail));
+        router = router
+            .route("/internal/v1/tail/{table}", get(tail::tail))
+            .route("/internal/v1/live", get(feed::feed));
     }
     router
         .fallback(no_path)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn(only_loopback_names))
         .layer(middleware::map_response(no_sniffing))
-        .with_state(App { query, components, replaying: Arc::new(tokio::sync::Semaphore::new(1)) })
+        .with_state(App {
+            query,
+            components,
+            replaying: Arc::new(tokio::sync::Semaphore::new(1)),
+            streams: live::places(),
+            stopping,
+        })
 }
 
 async fn no_path(uri: Uri) -> Problem {

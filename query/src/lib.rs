@@ -20,6 +20,8 @@
 //! answer <-- problem ---- or the reason why not
 //! ```
 //!
+//! What becomes visible is told as it does by `http/live`, to other processes by `http/feed`.
+//!
 //! Knows the lake and the words, never ingest: what ingest has not committed yet comes through
 //! [`seam::Tail`], in process or as [`RemoteTail`].
 
@@ -112,9 +114,9 @@ pub type Compact =
 ///
 /// # Panics
 /// Where the engine refuses its settings, which do not depend on anything from outside.
-pub fn router(components: Components) -> axum::Router {
+pub fn router(components: Components, stopping: CancellationToken) -> axum::Router {
     let query = Query::new(components.lake.clone(), components.tail.clone(), Config::default());
-    http::router(components, query.expect("the engine takes the settings it was built with"))
+    http::router(components, query.expect("the engine takes the settings it was built with"), stopping)
 }
 
 /// Answers requests on a listener until the shutdown; then lets running answers end.
@@ -124,7 +126,8 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let stopped = shutdown.clone();
-    let served = axum::serve(listener, router(components)).with_graceful_shutdown(stopped.cancelled_owned());
+    let served = axum::serve(listener, router(components, shutdown.clone()))
+        .with_graceful_shutdown(stopped.cancelled_owned());
     tokio::select! {
         served = served => served,
         () = async { shutdown.cancelled().await; tokio::time::sleep(http::GRACE).await } => Ok(()),

@@ -3,11 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use arrow::{array::AsArray, datatypes::UInt64Type, ipc::reader::StreamReader};
-use futures::future::{BoxFuture, FutureExt};
+use futures::{
+    StreamExt,
+    future::{BoxFuture, FutureExt},
+    stream,
+};
 use reqwest::{Client, Response, StatusCode, Url};
+use serde::{Deserialize, Serialize};
 use zeugma_lake::{
     Error,
-    seam::{Tail, TailBatch, TailView},
+    seam::{Feed, News, Tail, TailBatch, TailView},
 };
 
 use crate::error::with_causes;
@@ -18,6 +23,9 @@ pub(crate) const SOURCE: &str = "zeugma-source";
 pub(crate) const RELEASED_THROUGH: &str = "zeugma-released-through";
 /// Column with the position of each row.
 pub(crate) const POSITION: &str = "_position";
+
+/// A feed says at least this often that it lives.
+pub(crate) const ALIVE: Duration = Duration::from_secs(10);
 
 /// Longest time for a tail to arrive: a commit follows every few seconds, so it is small.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -33,6 +41,7 @@ pub struct RemoteTail {
     /// Ends with a slash; a table's name follows.
     tails: Url,
     health: Url,
+    feed: Url,
 }
 
 impl RemoteTail {
@@ -50,12 +59,14 @@ impl RemoteTail {
         let base = tails.path().trim_end_matches('/').to_owned();
         let mut health = tails.clone();
         health.set_path(&format!("{base}/healthz"));
+        let mut feed = health.clone();
+        feed.set_path(&format!("{base}/internal/v1/live"));
         tails.set_path(&format!("{base}/internal/v1/tail/"));
         // Somebody may have chosen one before; then it stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().connect_timeout(CONNECT_TIME_MAX).timeout(ANSWER_TIME_MAX).build();
         let client = client.map_err(|error| invalid(error.to_string()))?;
-        Ok(RemoteTail { client, tails, health })
+        Ok(RemoteTail { client, tails, health, feed })
     }
 
     /// Whether the process lives.
@@ -68,6 +79,21 @@ impl RemoteTail {
             status if status.is_success() => Ok(()),
             status => Err(Error::Tail(format!("it answers {status}"))),
         }
+    }
+
+    async fn ask_feed(&self, tables: &[String]) -> Result<Feed, Error> {
+        let mut url = self.feed.clone();
+        url.query_pairs_mut().append_pair("domain", &tables.join(","));
+        // Frames come for as long as they are read; a silent feed is noticed below.
+        let response = self.client.get(url).timeout(Duration::MAX).send().await.map_err(failed)?;
+        if response.status() != StatusCode::OK {
+            return Err(Error::Tail(format!("it answers {}", response.status())));
+        }
+        let frames = Frames { response, bytes: Vec::new() };
+        let news = stream::try_unfold(frames, |mut frames| async {
+            Ok(frames.next().await?.map(|news| (news, frames)))
+        });
+        Ok(news.boxed())
     }
 
     async fn ask(&self, table: &str) -> Result<TailView, Error> {
@@ -84,6 +110,69 @@ impl RemoteTail {
 impl Tail for RemoteTail {
     fn view<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<TailView, Error>> {
         self.ask(table).boxed()
+    }
+
+    fn follow<'a>(&'a self, tables: &'a [String]) -> BoxFuture<'a, Result<Feed, Error>> {
+        self.ask_feed(tables).boxed()
+    }
+}
+
+/// What a frame of a feed is about; rows of so many bytes follow it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Frame {
+    /// The table.
+    pub table: String,
+    /// Journal that the positions belong to.
+    pub source: String,
+    /// Length of the rows.
+    pub bytes: usize,
+    /// Whether something was left out before it.
+    pub missed: bool,
+}
+
+/// Frames of a feed as they arrive.
+struct Frames {
+    response: Response,
+    bytes: Vec<u8>,
+}
+
+impl Frames {
+    /// The next news; none behind the last.
+    async fn next(&mut self) -> Result<Option<News>, Error> {
+        loop {
+            if let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
+                let frame: Frame = serde_json::from_slice(&self.bytes[..end])
+                    .map_err(|error| Error::Tail(format!("its feed is malformed: {error}")))?;
+                if frame.bytes > TAIL_BYTES_MAX {
+                    return Err(Error::Tail(format!(
+                        "its feed has more than {TAIL_BYTES_MAX} bytes at once"
+                    )));
+                }
+                let from = end + 1;
+                while self.bytes.len() < from + frame.bytes {
+                    if !self.more().await? {
+                        return Ok(None);
+                    }
+                }
+                let rows: Vec<u8> = self.bytes.drain(..from + frame.bytes).skip(from).collect();
+                if frame.missed {
+                    return Ok(Some(News::Missed));
+                }
+                if let Some(batch) =
+                    (!rows.is_empty()).then(|| decode(&rows)).transpose()?.and_then(|mut rows| rows.pop())
+                {
+                    return Ok(Some(News::Rows { table: frame.table, source: frame.source, batch }));
+                }
+            } else if !self.more().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn more(&mut self) -> Result<bool, Error> {
+        let chunk = tokio::time::timeout(3 * ALIVE, self.response.chunk()).await;
+        let chunk = chunk.map_err(|_| Error::Tail("its feed is silent".into()))?.map_err(failed)?;
+        Ok(chunk.inspect(|chunk| self.bytes.extend_from_slice(chunk)).is_some())
     }
 }
 

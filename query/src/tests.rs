@@ -1,6 +1,7 @@
 //! Questions on a lake in a folder and a tail from a script.
 
 mod latest;
+mod planning;
 mod read_only;
 mod seam;
 mod tenants;
@@ -9,10 +10,13 @@ mod versions;
 use std::sync::{Arc, Mutex};
 
 use arrow::{array::RecordBatch, util::pretty::pretty_format_batches};
-use futures::future::{BoxFuture, FutureExt};
+use futures::{
+    StreamExt,
+    future::{BoxFuture, FutureExt},
+};
 use zeugma_lake::{
-    Lake, Lease, Position, Shelf,
-    seam::{Tail, TailBatch, TailView},
+    Lake, Lease, Position, Shelf, Store,
+    seam::{Feed, Tail, TailBatch, TailView},
 };
 use zeugma_schemas::{
     batch::{Builder, Origin},
@@ -58,12 +62,22 @@ impl Tail for Script {
         };
         async move { view }.boxed()
     }
+
+    fn follow<'a>(&'a self, _tables: &'a [String]) -> BoxFuture<'a, Result<Feed, zeugma_lake::Error>> {
+        async { Ok(futures::stream::pending().boxed()) }.boxed()
+    }
 }
 
 impl City {
     pub async fn new() -> City {
         let folder = tempfile::tempdir().unwrap();
-        let lake = Lake::open(folder.path().to_str().unwrap()).await.unwrap();
+        let store = Store::open(folder.path().to_str().unwrap()).unwrap();
+        City::in_store(store, folder).await
+    }
+
+    /// The same in any store; what is sealed lies in a folder.
+    pub async fn in_store(store: Store, folder: tempfile::TempDir) -> City {
+        let lake = Lake::open_in(store).await.unwrap();
         lake.keep_schemas(&Domains::builtin()).await.unwrap();
         let lease = Lease::take(lake.store(), SOURCE, 0).await.unwrap();
         let shelf = Shelf::open(&folder.path().join("sealed"), &lease).unwrap();

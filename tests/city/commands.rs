@@ -134,6 +134,7 @@ async fn ingest_and_query_apart_answer_from_tail_and_lake() {
     let mut device = Device::connect(mqtt).await;
     assert_eq!(reqwest::get(format!("http://{http}/readyz")).await.unwrap().status().as_u16(), 200);
     let url = format!("http://{http}/api/v1/sql?q=SELECT%20count(*)%20AS%20n%20FROM%20energy");
+    let mut live = reqwest::get(format!("http://{http}/api/v1/live?domain=energy")).await.unwrap();
     for round in 1..=6i64 {
         let payload = format!(r#"{{"time":{},"active_power_w":5}}"#, 1_700_000_000_000_000 + round);
         device.publish("city/v1/lamia/energy/m1", payload).await.unwrap();
@@ -150,6 +151,12 @@ async fn ingest_and_query_apart_answer_from_tail_and_lake() {
         // Commits go on between the rounds, so that both halves of the answer change.
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
+    let mut told = String::new();
+    while told.matches("event: reading").count() < 6 {
+        let chunk = tokio::time::timeout(zeugma_tests::city::PATIENCE, live.chunk()).await;
+        told.push_str(&String::from_utf8_lossy(&chunk.expect("news in time").unwrap().unwrap()));
+    }
+    assert_eq!(told.matches("\"device\":\"m1\"").count(), 6, "{told}");
     drop(ingest);
     let status = reqwest::get(&url).await.unwrap().status();
     assert_eq!(status.as_u16(), 503, "without its tail a query must not answer half of the truth");

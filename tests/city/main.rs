@@ -12,6 +12,7 @@ mod invariants;
 mod journal;
 mod journeys;
 mod late_data;
+mod live;
 mod operators;
 mod real_data;
 mod simulation;

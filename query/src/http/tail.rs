@@ -103,13 +103,15 @@ fn read_sealed(
     batches.try_flatten()
 }
 
-fn with_position(columns: &SchemaRef) -> SchemaRef {
+/// The columns, and that of positions behind them.
+pub fn with_position(columns: &SchemaRef) -> SchemaRef {
     let position = Field::new(POSITION, DataType::UInt64, false);
     let fields = columns.fields().iter().map(|field| Field::clone(field)).chain([position]);
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn write(writer: &mut StreamWriter<Vec<u8>>, batch: &TailBatch, sent: &SchemaRef) -> Result<(), Error> {
+/// Writes rows with their positions.
+pub fn write(writer: &mut StreamWriter<Vec<u8>>, batch: &TailBatch, sent: &SchemaRef) -> Result<(), Error> {
     let mut values = batch.rows.columns().to_vec();
     values.push(Arc::new(UInt64Array::from(batch.positions.to_vec())) as ArrayRef);
     Ok(writer.write(&RecordBatch::try_new(sent.clone(), values)?)?)

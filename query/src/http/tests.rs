@@ -44,7 +44,7 @@ fn components(city: &City) -> Components {
 }
 
 fn router(city: &City) -> Router {
-    crate::router(components(city))
+    crate::router(components(city), Default::default())
 }
 
 async fn send(router: &Router, request: Request<Body>) -> Got {
