@@ -68,7 +68,6 @@ pub struct Ingest {
     metrics: Arc<Metrics>,
     dead_letters: DeadLetters,
     upkeep: upkeep::Asking,
-    upkeep_thread: Option<JoinHandle<()>>,
     source: String,
     door: Option<Door>,
     subscriber: Option<Subscriber>,
@@ -142,7 +141,7 @@ impl Ingest {
             metrics: Some(metrics.clone()),
         };
         let (upkeep, asking) = Upkeep::new(compactor, config.keep_versions, config.commit_interval);
-        let upkeep_thread = upkeep.start(stop.child_token())?;
+        keepers.push(tokio::spawn(upkeep.run()));
         if let Some(files) = schema_files {
             let watch = watch_schemas(files, lake, lease.clone(), tail.clone(), known);
             keepers.push(tokio::spawn(watch));
@@ -156,7 +155,6 @@ impl Ingest {
             metrics,
             dead_letters,
             upkeep: asking,
-            upkeep_thread: Some(upkeep_thread),
             source,
             door,
             subscriber,
@@ -238,9 +236,6 @@ impl Ingest {
         self.stop.cancel();
         if let Some(door) = self.door.take() {
             tokio::task::spawn_blocking(move || door.stop()).await.ok();
-        }
-        if let Some(thread) = self.upkeep_thread.take() {
-            tokio::task::spawn_blocking(move || thread.join()).await.ok();
         }
         if let Some(subscriber) = self.subscriber.take() {
             subscriber.stopped().await?;

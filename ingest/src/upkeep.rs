@@ -1,20 +1,19 @@
 //! Upkeep: the tables are compacted, checkpointed and vacuumed, one after the other.
 //!
-//! In: what commits leave behind, many small files and a long log. Out: the same rows in few files. All of it
-//! happens on one thread that gives way to everything else, so a table never has two compactions, and a busy
-//! hour is caught up with in a quiet one.
+//! In: what commits leave behind, many small files and a long log. Out: the same rows in few files. One thing is
+//! done at a time, so a table never has two compactions, and what is heavy of it gives way to everything else, so a
+//! busy hour is caught up with in a quiet one.
 
-use std::{collections::BTreeMap, thread::JoinHandle, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
 use tokio::{sync::mpsc, time::Instant};
-use tokio_util::sync::CancellationToken;
-use zeugma_lake::{Error, ErrorKind, Table, compact::Progress, priority::give_way};
+use zeugma_lake::{Error, ErrorKind, Table, compact::Progress};
 
-use crate::{Error as IngestError, compactor::Compactor};
+use crate::compactor::Compactor;
 
 /// How often files that nobody needs are looked for: the price is a list of all files of a table.
 const VACUUM_EVERY: Duration = Duration::from_secs(3_600);
@@ -74,21 +73,8 @@ impl Upkeep {
         (upkeep, Asking { requests: asking })
     }
 
-    /// Runs on a thread of its own until the stop.
-    ///
-    /// # Errors
-    /// Where the system gives no thread.
-    pub fn start(self, stop: CancellationToken) -> Result<JoinHandle<()>, IngestError> {
-        let runtime = tokio::runtime::Handle::current();
-        let run = move || {
-            give_way();
-            runtime.block_on(stop.run_until_cancelled(self.run()));
-        };
-        let thread = std::thread::Builder::new().name("upkeep".into()).spawn(run);
-        thread.map_err(|source| IngestError::Start { what: "the thread of the upkeep", source })
-    }
-
-    async fn run(mut self) {
+    /// Looks after the tables, for ever.
+    pub async fn run(mut self) {
         let mut next = Instant::now() + self.every;
         loop {
             tokio::select! {

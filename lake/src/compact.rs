@@ -16,9 +16,10 @@ use deltalake_core::{
     protocol::DeltaOperation,
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::{buffered::BufWriter, path::Path};
+use object_store::{ObjectStore, buffered::BufWriter, path::Path};
 use parquet::arrow::AsyncArrowWriter;
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use self::merge::{Merge, Run};
 pub use self::plan::{Job, Wanted, plan};
@@ -27,6 +28,7 @@ use crate::{
     append::check_fence,
     find,
     layout::{self, ROW_GROUP_ROWS, Statistics},
+    priority::{Elsewhere, Priority},
     sealed,
     snapshot::DataFile,
     table::PARTITION,
@@ -74,7 +76,7 @@ pub struct Progress {
 }
 
 /// Compactions of one table by the holder of the lake.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Compaction {
     /// The table.
     pub table: Table,
@@ -104,7 +106,7 @@ impl Compaction {
     /// [`Error::Conflict`] where some of the files are not there any more, or the table has more columns: plan anew. [`Error::Fenced`] where
     /// another process has taken the lake.
     pub async fn run(&self, job: &Job, now_ms: i64, progress: impl FnMut(usize)) -> Result<Compacted, Error> {
-        let written = self.write(job, progress).await?;
+        let written = self.write_aside(job, progress).await?;
         let store = self.table.store();
         let paths: Vec<String> =
             written.iter().map(|file| format!("{}/{}", self.table.name(), file.path)).collect();
@@ -127,9 +129,34 @@ impl Compaction {
         }
     }
 
+    /// Writes the merged rows on a thread that gives way; ends soon after nobody waits for it any more.
+    async fn write_aside(&self, job: &Job, mut progress: impl FnMut(usize)) -> Result<Vec<Written>, Error> {
+        let (told, mut tell) = mpsc::unbounded_channel();
+        let (compaction, job) = (self.clone(), job.clone());
+        let store = Elsewhere::of(self.table.store().root());
+        let work = move || async move { compaction.write(store, &job, told).await };
+        let mut written = std::pin::pin!(Priority::Sometime.run("compact", work));
+        loop {
+            tokio::select! {
+                Some(rows) = tell.recv() => progress(rows),
+                written = &mut written => {
+                    while let Ok(rows) = tell.try_recv() {
+                        progress(rows);
+                    }
+                    return written;
+                }
+            }
+        }
+    }
+
     /// Writes the merged rows into files that nobody knows yet.
-    async fn write(&self, job: &Job, mut progress: impl FnMut(usize)) -> Result<Vec<Written>, Error> {
-        let runs = job.runs.iter().map(|run| self.read(run.clone()));
+    async fn write(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        job: &Job,
+        told: mpsc::UnboundedSender<usize>,
+    ) -> Result<Vec<Written>, Error> {
+        let runs = job.runs.iter().map(|run| self.read(store.clone(), run.clone()));
         let mut merge = Merge::of(self.columns.clone(), runs.collect()).await?;
         let run = format!("{RUN}{:06}-{:06}", self.lease.epoch(), self.number);
         let (mut written, mut open) = (Vec::new(), None);
@@ -138,11 +165,12 @@ impl Compaction {
                 Some(file) => file,
                 None => {
                     let name = format!("{run}-{:05}.parquet", written.len());
-                    File::create(&self.table, job.date, &name, &rows)?
+                    File::create(store.clone(), &self.table, job.date, &name, &rows)?
                 }
             };
             file.write(&rows).await?;
-            progress(rows.num_rows());
+            let nobody = |_| Error::Internal("nobody waits for this compaction any more".into());
+            told.send(rows.num_rows()).map_err(nobody)?;
             if file.statistics.rows() < self.file_rows_max {
                 open = Some(file);
             } else {
@@ -156,8 +184,8 @@ impl Compaction {
     }
 
     /// The rows of a run, file after file, each opened when the one before it is read.
-    fn read(&self, run: Vec<DataFile>) -> Run {
-        let (store, columns) = (self.table.store().root(), self.columns.clone());
+    fn read(&self, store: Arc<dyn ObjectStore>, run: Vec<DataFile>) -> Run {
+        let columns = self.columns.clone();
         let files = stream::iter(run).then(move |file| {
             let (store, columns) = (store.clone(), columns.clone());
             async move { find::read(&store, &file, &columns).await }
@@ -205,11 +233,17 @@ struct File {
 }
 
 impl File {
-    fn create(table: &Table, date: i32, name: &str, rows: &RecordBatch) -> Result<File, Error> {
+    fn create(
+        store: Arc<dyn ObjectStore>,
+        table: &Table,
+        date: i32,
+        name: &str,
+        rows: &RecordBatch,
+    ) -> Result<File, Error> {
         let path = format!("{PARTITION}={}/{name}", layout::partition(date));
         let columns = layout::without_date(rows)?.schema();
         let place = Path::from(table.path(&path));
-        let object = BufWriter::new(table.store().root(), place);
+        let object = BufWriter::new(store, place);
         let properties = layout::properties(&columns);
         let writer = AsyncArrowWriter::try_new(object, columns, Some(properties))?;
         Ok(File { path, statistics: Statistics::default(), writer })

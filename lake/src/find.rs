@@ -13,14 +13,14 @@ use arrow::{
 };
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future::BoxFuture};
-use object_store::{ObjectStore, ObjectStoreExt, path::Path};
+use object_store::{ObjectStore, path::Path};
 use parquet::{
     arrow::{
         ParquetRecordBatchStreamBuilder, ProjectionMask,
         arrow_reader::{ArrowPredicateFn, ArrowReaderOptions, RowFilter},
         async_reader::AsyncFileReader,
     },
-    errors::Result as ParquetResult,
+    errors::{ParquetError, Result as ParquetResult},
     file::metadata::{ParquetMetaData, ParquetMetaDataReader},
 };
 
@@ -179,7 +179,11 @@ struct Reader {
 
 impl AsyncFileReader for Reader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
-        async move { Ok(self.store.get_range(&self.path, range).await?) }.boxed()
+        async move {
+            let bytes = self.store.get_ranges(&self.path, &[range]).await?.pop();
+            bytes.ok_or_else(|| ParquetError::General("a range without bytes".into()))
+        }
+        .boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {

@@ -1,9 +1,184 @@
-//! Work that nobody waits for gives way to acknowledgements and answers.
+//! Work that nobody waits for gives way to acknowledgements and answers: it computes on a thread of its own.
+//!
+//! A thread hands its priority on to those it starts, and the runtime starts threads for files from whichever
+//! asks for them. So such work reaches a store by [`Elsewhere`], which reads and writes on the runtime's own threads.
 
-/// Lets this thread have a quarter of a processor that others want too (setpriority(2)).
-pub fn give_way() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, 5) {
-        tracing::debug!(%error, "a thread that should give way keeps its priority");
+use std::{fmt, ops::Range, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{FutureExt, stream::BoxStream};
+use object_store::{
+    CopyOptions, Error as StoreError, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult, UploadPart,
+    path::Path,
+};
+use tokio::{runtime::Handle, sync::oneshot};
+
+use crate::Error;
+
+/// How far work gives way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// It gets a quarter of a processor that others want too: what it does is needed soon.
+    Soon,
+    /// It gets what nobody else wants, and a sixtieth at least: what it does can wait for a quiet hour.
+    Sometime,
+}
+
+impl Priority {
+    /// Does work on a thread that gives way.
+    ///
+    /// # Errors
+    /// Those of the work; [`Error::Internal`] where the system gives no thread, or the work panics.
+    pub async fn run<T, F>(self, name: &str, work: impl FnOnce() -> F + Send + 'static) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>>,
+    {
+        let (runtime, (tell, told)) = (Handle::current(), oneshot::channel());
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            self.take();
+            // Nobody waits any more where the program stops.
+            drop(tell.send(runtime.block_on(work())));
+        });
+        thread.map_err(|error| Error::Internal(format!("no thread can be started: {error}")))?;
+        told.await.map_err(|_| Error::Internal(format!("the thread `{name}` has panicked")))?
+    }
+
+    /// Gives this thread the priority (setpriority(2); sched(7) has the weights).
+    fn take(self) {
+        let nice = match self {
+            Priority::Soon => 5,
+            Priority::Sometime => 19,
+        };
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::process::setpriority_process(None, nice) {
+            tracing::debug!(%error, "a thread that should give way keeps its priority");
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = nice;
+    }
+}
+
+/// A store whose reads and writes happen on the threads of a runtime, whoever asks for them.
+#[derive(Debug)]
+pub struct Elsewhere {
+    store: Arc<dyn ObjectStore>,
+    runtime: Handle,
+}
+
+impl Elsewhere {
+    /// The store, reached by the runtime that this is called in.
+    pub fn of(store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+        Arc::new(Elsewhere { store, runtime: Handle::current() })
+    }
+}
+
+async fn on<T: Send + 'static>(
+    runtime: &Handle,
+    io: impl Future<Output = StoreResult<T>> + Send + 'static,
+) -> StoreResult<T> {
+    runtime.spawn(io).await.unwrap_or_else(|source| Err(StoreError::JoinError { source }))
+}
+
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.store.fmt(f)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Elsewhere {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> StoreResult<PutResult> {
+        let (store, location) = (self.store.clone(), location.clone());
+        on(&self.runtime, async move { store.put_opts(&location, payload, options).await }).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> StoreResult<Box<dyn MultipartUpload>> {
+        let (store, location) = (self.store.clone(), location.clone());
+        let upload = async move { store.put_multipart_opts(&location, options).await };
+        let upload = Some(on(&self.runtime, upload).await?);
+        Ok(Box::new(Upload { upload, runtime: self.runtime.clone() }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> StoreResult<GetResult> {
+        let (store, location) = (self.store.clone(), location.clone());
+        on(&self.runtime, async move { store.get_opts(&location, options).await }).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> StoreResult<Vec<Bytes>> {
+        let (store, location, ranges) = (self.store.clone(), location.clone(), ranges.to_vec());
+        on(&self.runtime, async move { store.get_ranges(&location, &ranges).await }).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, StoreResult<Path>>,
+    ) -> BoxStream<'static, StoreResult<Path>> {
+        self.store.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
+        self.store.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
+        self.store.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
+        self.store.copy_opts(from, to, options).await
+    }
+}
+
+/// A large file on its way to a store.
+#[derive(Debug)]
+struct Upload {
+    /// Away while the runtime has it.
+    upload: Option<Box<dyn MultipartUpload>>,
+    runtime: Handle,
+}
+
+impl Upload {
+    fn taken(&mut self) -> StoreResult<Box<dyn MultipartUpload>> {
+        let gone = || StoreError::Generic { store: "elsewhere", source: "the upload has ended".into() };
+        self.upload.take().ok_or_else(gone)
+    }
+}
+
+#[async_trait]
+impl MultipartUpload for Upload {
+    fn put_part(&mut self, payload: PutPayload) -> UploadPart {
+        let Some(upload) = &mut self.upload else {
+            return async {
+                Err(StoreError::NotImplemented {
+                    operation: "put_part".into(),
+                    implementer: "elsewhere".into(),
+                })
+            }
+            .boxed();
+        };
+        let (part, runtime) = (upload.put_part(payload), self.runtime.clone());
+        async move { on(&runtime, part).await }.boxed()
+    }
+
+    async fn complete(&mut self) -> StoreResult<PutResult> {
+        let mut upload = self.taken()?;
+        on(&self.runtime, async move { upload.complete().await }).await
+    }
+
+    async fn abort(&mut self) -> StoreResult<()> {
+        let mut upload = self.taken()?;
+        on(&self.runtime, async move { upload.abort().await }).await
     }
 }

@@ -19,14 +19,9 @@ use deltalake_core::kernel::Add;
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, local::LocalFileSystem, path::Path};
 use serde_json::Value;
-use tokio::sync::oneshot;
 
 use crate::{
-    Error, Lease, Position, Store,
-    layout::{self, Encoded},
-    priority::give_way,
-    snapshot::DataFile,
-    table::PARTITION,
+    Error, Lease, Position, Store, layout, priority::Priority, snapshot::DataFile, table::PARTITION,
 };
 
 /// Files that are put into the lake at once.
@@ -93,7 +88,12 @@ impl Shelf {
         batches: Vec<RecordBatch>,
         now_ms: i64,
     ) -> Result<Sealed, Error> {
-        let encoded = encode_aside(columns.clone(), batches).await?;
+        // A device waits for its acknowledgement, nobody waits for a file.
+        let lay = {
+            let columns = columns.clone();
+            move || async move { layout::encode(&columns, &batches) }
+        };
+        let encoded = Priority::Soon.run("seal", lay).await?;
         let name = format!("{:06}-{:06}", self.epoch, self.sealings.fetch_add(1, Ordering::Relaxed));
         let (table, store) = (table.to_owned(), self.store.clone());
         let mut sealed = Sealed { table, columns, positions, store, files: Vec::new(), rows: 0 };
@@ -110,19 +110,6 @@ impl Shelf {
         }
         Ok(sealed)
     }
-}
-
-/// Lays rows into files on a thread of its own, which gives way to all others: a device waits for its
-/// acknowledgement, nobody waits for a file.
-async fn encode_aside(columns: SchemaRef, batches: Vec<RecordBatch>) -> Result<Vec<Encoded>, Error> {
-    let (tell, told) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("seal".into()).spawn(move || {
-        give_way();
-        // Nobody waits any more where the program stops.
-        drop(tell.send(layout::encode(&columns, &batches)));
-    });
-    thread.map_err(|error| Error::Internal(format!("no thread can be started: {error}")))?;
-    told.await.map_err(|_| Error::Internal("the thread that seals has panicked".into()))?
 }
 
 impl Sealed {
