@@ -15,8 +15,8 @@ use crate::snapshot::DataFile;
 const RUNS_MAX: usize = 8;
 
 /// Runs that are merged at once: each holds a compressed row group, of some 5 MB, and a batch of decoded
-/// rows, of some 2 MB, so 32 of them take about 220 MB.
-const FAN_IN_MAX: usize = 32;
+/// rows, of some 2 MB, so 16 of them take about 110 MB.
+const FAN_IN_MAX: usize = 16;
 
 /// A run of a date that is over has at most this many times the rows of the smaller ones it is merged with.
 const ENDED_PART: u64 = 8;
