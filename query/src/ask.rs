@@ -13,8 +13,7 @@ use zeugma_lake::{Lake, seam::Tail};
 
 use crate::{
     Config, Error, Grant,
-    catalog::{Catalog, Known},
-    latest_table::SUFFIX,
+    catalog::{Catalog, Known, LATEST},
     session::{Session, Sessions},
     table::Tables,
 };
@@ -107,7 +106,7 @@ impl Query {
         domain: &str,
         build: impl FnOnce(DataFrame) -> Result<DataFrame, Error>,
     ) -> Result<Answer, Error> {
-        self.ask_known(grant, rows, domain, &format!("{domain}{SUFFIX}"), build).await
+        self.ask_known(grant, rows, domain, &format!("{domain}{LATEST}"), build).await
     }
 
     /// Answers a question about one table that is put together without text.

@@ -13,7 +13,7 @@ use zeugma_lake::{
 };
 use zeugma_schemas::{dead_letter, domain::Domains};
 
-use crate::{Error, latest_table::SUFFIX};
+use crate::Error;
 
 /// New domains are seen at least this quickly, at the price of one listing of the lake's schemas.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -27,6 +27,9 @@ const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// Snapshot and tail meet at the second try, unless commits follow each other faster than loads.
 const TRIES_MAX: usize = 8;
+
+/// What follows the name of a domain in the name of its newest readings.
+pub const LATEST: &str = "_latest";
 
 /// The tables that questions may name.
 #[derive(Debug)]
@@ -68,7 +71,7 @@ pub struct Meeting {
 impl Known {
     /// The names that SQL knows: the tables, and the newest readings of each domain.
     pub fn names(&self) -> impl Iterator<Item = String> {
-        let latest = self.domains.iter().map(|domain| format!("{}{SUFFIX}", domain.name()));
+        let latest = self.domains.iter().map(|domain| format!("{}{LATEST}", domain.name()));
         self.tables.keys().cloned().chain(latest)
     }
 }

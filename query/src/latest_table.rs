@@ -24,13 +24,10 @@ use zeugma_lake::{find, latest::newest, layout};
 
 use crate::{
     Error, Grant,
-    catalog::Meeting,
+    catalog::{LATEST, Meeting},
     scan::{DomainScan, Label},
     table::{DomainTable, external},
 };
-
-/// What follows the name of a domain.
-pub const SUFFIX: &str = "_latest";
 
 /// The newest readings of a domain for one question of somebody with a grant.
 #[derive(Debug)]
@@ -69,7 +66,7 @@ impl TableProvider for LatestTable {
             columns,
             projection.cloned(),
         )?);
-        let name = format!("{}{SUFFIX}", self.domain.table.name());
+        let name = format!("{}{LATEST}", self.domain.table.name());
         let label = Label { table: name, ..self.domain.label(&meeting) };
         Ok(Arc::new(DomainScan::new(label, inner, Vec::new())))
     }

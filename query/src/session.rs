@@ -20,8 +20,8 @@ use zeugma_lake::Lake;
 
 use crate::{
     Config, Error,
-    catalog::Known,
-    latest_table::{LatestTable, SUFFIX},
+    catalog::{Known, LATEST},
+    latest_table::LatestTable,
     statement,
     table::{DomainTable, Tables, store_url},
     table_at::{TABLE_AT, TableAt},
@@ -56,7 +56,7 @@ impl Sessions {
             schema.register_table(name.clone(), Arc::new(domain()) as Arc<dyn TableProvider>)?;
             if known.domains.get(name).is_some() {
                 let latest = Arc::new(LatestTable { domain: domain() });
-                schema.register_table(format!("{name}{SUFFIX}"), latest)?;
+                schema.register_table(format!("{name}{LATEST}"), latest)?;
             }
         }
         let catalog = MemoryCatalogProvider::new();

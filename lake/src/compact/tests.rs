@@ -1,7 +1,10 @@
 use arrow::{compute::concat_batches, util::pretty::pretty_format_batches};
 
 use super::*;
-use crate::fixture::{rows, seal, shelf, table};
+use crate::{
+    Lake,
+    fixture::{rows, seal, shelf, table},
+};
 
 fn compaction(table: &Table, lease: &Lease, columns: &SchemaRef) -> Compaction {
     Compaction {
@@ -88,41 +91,38 @@ async fn long_run_is_cut_into_files_that_are_still_one_run() {
     assert_eq!(lines(&table, &after, &columns).await, lines(&table, &before, &columns).await);
 }
 
-#[tokio::test]
-async fn compaction_gives_way_where_its_files_have_gone_and_leaves_nothing_behind() {
-    let folder = tempfile::tempdir().unwrap();
-    let (lake, table, lease, domains) = table(&folder).await;
-    let shelf = shelf(&folder, &lease);
-    let columns = domains.get("parking").unwrap().columns().clone();
+/// A table with two files of a date, and the job that makes one of them.
+async fn two_commits(folder: &tempfile::TempDir) -> (Lake, Compaction, Job) {
+    let (lake, table, lease, domains) = table(folder).await;
+    let shelf = shelf(folder, &lease);
     for n in 1..=2 {
         let rows = rows(&domains, &format!("p{n}"), 0..5);
         table.commit(&seal(&shelf, vec![rows], n..=n).await, &lease, n).await.unwrap();
     }
     let job = plan(table.load().await.unwrap().files(), Wanted::OneRun).pop().unwrap();
-    let compaction = compaction(&table, &lease, &columns);
+    (lake, compaction(&table, &lease, domains.get("parking").unwrap().columns()), job)
+}
+
+#[tokio::test]
+async fn compaction_gives_way_where_its_files_have_gone_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (lake, compaction, job) = two_commits(&folder).await;
     let first = compaction.run(&job, 0, drop).await.unwrap().snapshot;
     let files = lake.store().list("parking").await.unwrap();
     let again = Compaction { number: 1, ..compaction };
     let refused = again.run(&job, 0, drop).await.unwrap_err();
     assert!(matches!(refused, Error::Conflict { .. }), "{refused}");
     assert_eq!(lake.store().list("parking").await.unwrap(), files);
-    assert_eq!(table.load().await.unwrap().version(), first.version());
+    assert_eq!(again.table.load().await.unwrap().version(), first.version());
 }
 
 #[tokio::test]
 async fn compaction_of_who_has_lost_the_lake_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let (lake, table, lease, domains) = table(&folder).await;
-    let shelf = shelf(&folder, &lease);
-    let columns = domains.get("parking").unwrap().columns().clone();
-    for n in 1..=2 {
-        let rows = rows(&domains, &format!("p{n}"), 0..5);
-        table.commit(&seal(&shelf, vec![rows], n..=n).await, &lease, n).await.unwrap();
-    }
-    let job = plan(table.load().await.unwrap().files(), Wanted::OneRun).pop().unwrap();
-    lease.release().await.unwrap();
+    let (lake, compaction, job) = two_commits(&folder).await;
+    compaction.lease.release().await.unwrap();
     let other = Lease::take(lake.store(), "source-b", 0).await.unwrap();
     lake.table("parking").fence(&other).await.unwrap();
-    let refused = compaction(&table, &lease, &columns).run(&job, 0, drop).await.unwrap_err();
+    let refused = compaction.run(&job, 0, drop).await.unwrap_err();
     assert!(matches!(refused, Error::Fenced { .. }), "{refused}");
 }
