@@ -96,16 +96,14 @@ impl Scope {
 
     fn factor(&self, factor: &mut TableFactor, relations: &mut Option<Vec<Relation>>) {
         let relation = match factor {
-            TableFactor::Table { name, alias, args: None, .. } => {
-                let named = alias.as_ref().map_or_else(|| name.clone(), |alias| alias.name.clone().into());
+            TableFactor::Table { name, alias, args, .. } => {
                 let renamed = alias.as_ref().is_some_and(|alias| !alias.columns.is_empty());
-                Some(Relation { name: named, ours: !renamed && self.is_ours(name) })
-            }
-            TableFactor::Table { name, alias, args: Some(_), .. } => {
-                let named = alias.as_ref().map_or_else(|| name.clone(), |alias| alias.name.clone().into());
-                let renamed = alias.as_ref().is_some_and(|alias| !alias.columns.is_empty());
-                let at = ObjectName::from(Ident::new(TABLE_AT));
-                Some(Relation { name: named, ours: !renamed && same(name, &at) })
+                let (own, ours) = match args {
+                    None => (name.clone(), self.is_ours(name)),
+                    Some(_) => (called(name), same(name, &ObjectName::from(Ident::new(TABLE_AT)))),
+                };
+                let named = alias.as_ref().map_or(own, |alias| alias.name.clone().into());
+                Some(Relation { name: named, ours: ours && !renamed })
             }
             TableFactor::Derived { subquery, alias, .. } => {
                 self.query(subquery);
@@ -126,6 +124,12 @@ impl Scope {
         let last = name.0.last().and_then(|part| part.as_ident());
         last.is_some_and(|last| self.tables.contains(&normal(last)))
     }
+}
+
+/// The name that the engine gives to what a function answers.
+fn called(function: &ObjectName) -> ObjectName {
+    let last = function.0.last().and_then(|part| part.as_ident()).map(normal);
+    Ident::with_quote('"', format!("{}()", last.unwrap_or_default())).into()
 }
 
 /// A name as the engine reads it: lower case unless quoted.

@@ -47,6 +47,11 @@ async fn table_at_answers_what_a_version_held() {
     let shown =
         text(&query, &Grant::All, &format!("SELECT * FROM table_at('parking', {newest}) LIMIT 1")).await;
     assert!(shown.contains("occupied_spaces") && !shown.contains("date"), "{shown}");
+    // Beside other relations, with a name and without one.
+    for beside in ["table_at('parking', 2)", "table_at('parking', 2) was", "generate_series(1, 2)"] {
+        let shown = text(&query, &Grant::All, &format!("SELECT * FROM parking, {beside} LIMIT 1")).await;
+        assert!(shown.contains("occupied_spaces"), "{beside}:\n{shown}");
+    }
 }
 
 #[tokio::test]
