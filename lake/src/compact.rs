@@ -103,8 +103,8 @@ impl Compaction {
     /// Makes one run of the runs of a job; `progress` is told of rows as they are written.
     ///
     /// # Errors
-    /// [`Error::Conflict`] where some of the files are not there any more, or the table has more columns: plan anew. [`Error::Fenced`] where
-    /// another process has taken the lake.
+    /// [`Error::Conflict`] where some of the files are not there any more, or the table has more columns: plan
+    /// anew. [`Error::Fenced`] where another process has taken the lake.
     pub async fn run(&self, job: &Job, now_ms: i64, progress: impl FnMut(usize)) -> Result<Compacted, Error> {
         let written = self.write_aside(job, progress).await?;
         let store = self.table.store();
@@ -157,7 +157,7 @@ impl Compaction {
         told: mpsc::UnboundedSender<usize>,
     ) -> Result<Vec<Written>, Error> {
         let runs = job.runs.iter().map(|run| self.read(store.clone(), run.clone()));
-        let mut merge = Merge::of(self.columns.clone(), runs.collect()).await?;
+        let mut merge = Merge::of(&self.columns, runs.collect()).await?;
         let run = format!("{RUN}{:06}-{:06}", self.lease.epoch(), self.number);
         let (mut written, mut open) = (Vec::new(), None);
         while let Some(rows) = merge.next().await? {

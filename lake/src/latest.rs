@@ -30,11 +30,6 @@ pub struct Latest {
 }
 
 impl Latest {
-    /// Of no rows, at the version before the first commit.
-    pub fn none(columns: &SchemaRef) -> Latest {
-        Latest { version: 0, rows: RecordBatch::new_empty(columns.clone()) }
-    }
-
     /// The version whose rows it is about.
     pub fn version(&self) -> u64 {
         self.version

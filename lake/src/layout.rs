@@ -80,8 +80,8 @@ pub(crate) fn partition(date: i32) -> String {
     (NaiveDate::default() + chrono::TimeDelta::days(date.into())).to_string()
 }
 
-/// The columns that a file stores: the folder it lies in says the date.
-pub(crate) fn without_date(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+/// The columns but `date`: a file lies in the folder of its date, and no device has said it.
+pub fn without_date(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let stored: Vec<usize> =
         (0..rows.num_columns()).filter(|column| rows.schema().field(*column).name() != PARTITION).collect();
     rows.project(&stored)

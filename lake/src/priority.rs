@@ -61,7 +61,8 @@ impl Priority {
     }
 }
 
-/// A store whose reads and writes happen on the threads of a runtime, whoever asks for them.
+/// A store whose reads and writes happen on the threads of a runtime, whoever asks for them; lists, deletions and
+/// copies, which such work does not do, are the store's own.
 #[derive(Debug)]
 pub struct Elsewhere {
     store: Arc<dyn ObjectStore>,
@@ -151,22 +152,19 @@ struct Upload {
 
 impl Upload {
     fn taken(&mut self) -> StoreResult<Box<dyn MultipartUpload>> {
-        let gone = || StoreError::Generic { store: "elsewhere", source: "the upload has ended".into() };
-        self.upload.take().ok_or_else(gone)
+        self.upload.take().ok_or_else(ended)
     }
+}
+
+fn ended() -> StoreError {
+    StoreError::Generic { store: "elsewhere", source: "the upload has ended".into() }
 }
 
 #[async_trait]
 impl MultipartUpload for Upload {
     fn put_part(&mut self, payload: PutPayload) -> UploadPart {
         let Some(upload) = &mut self.upload else {
-            return async {
-                Err(StoreError::NotImplemented {
-                    operation: "put_part".into(),
-                    implementer: "elsewhere".into(),
-                })
-            }
-            .boxed();
+            return async { Err(ended()) }.boxed();
         };
         let (part, runtime) = (upload.put_part(payload), self.runtime.clone());
         async move { on(&runtime, part).await }.boxed()

@@ -25,7 +25,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-
 use tokio_util::sync::CancellationToken;
 
 use crate::{Components, Grant, Query, problem::Problem};
@@ -86,7 +85,7 @@ pub fn router(components: Components, query: Query, stopping: CancellationToken)
             query,
             components,
             replaying: Arc::new(tokio::sync::Semaphore::new(1)),
-            streams: live::places(),
+            streams: Arc::new(tokio::sync::Semaphore::new(live::STREAMS_MAX)),
             stopping,
         })
 }

@@ -43,11 +43,11 @@ impl TableProvider for LatestTable {
     }
 
     fn table_type(&self) -> TableType {
-        TableType::Base
+        self.domain.table_type()
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        self.domain.supports_filters_pushdown(filters)
     }
 
     async fn scan(

@@ -3,7 +3,7 @@
 //! Rows are compared by the sort columns in arrow's row format, where texts and times of a row are one
 //! string of bytes. Where a run's next rows all come before those of the others, they are taken together.
 
-use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 use arrow::{
     array::{ArrayRef, RecordBatch},
@@ -23,9 +23,9 @@ pub type Run = BoxStream<'static, Result<RecordBatch, Error>>;
 
 /// The runs of a merge, and what of them is not written yet.
 pub struct Merge {
-    columns: SchemaRef,
+    /// The columns that rows are compared by.
     sort: Vec<usize>,
-    converter: Arc<RowConverter>,
+    converter: RowConverter,
     sources: Vec<Source>,
     /// The next row of each source that has one.
     heads: BinaryHeap<Reverse<(OwnedRow, usize)>>,
@@ -45,13 +45,12 @@ struct Source {
 
 impl Merge {
     /// Begins to read runs whose rows are in these columns.
-    pub async fn of(columns: SchemaRef, runs: Vec<Run>) -> Result<Merge, Error> {
+    pub async fn of(columns: &SchemaRef, runs: Vec<Run>) -> Result<Merge, Error> {
         let sort: Vec<usize> = SORT.iter().filter_map(|name| columns.index_of(name).ok()).collect();
         let fields = sort.iter().map(|column| SortField::new(columns.field(*column).data_type().clone()));
-        let converter = Arc::new(RowConverter::new(fields.collect())?);
+        let converter = RowConverter::new(fields.collect())?;
         let sources = runs.into_iter().map(|run| Source { run, keys: None, batch: 0, next: 0 });
         let mut merge = Merge {
-            columns,
             sort,
             converter,
             sources: sources.collect(),
@@ -124,9 +123,6 @@ impl Merge {
         for source in self.sources.iter_mut().filter(|source| source.keys.is_some()) {
             kept.push(self.batches[source.batch].clone());
             source.batch = kept.len() - 1;
-        }
-        if kept.is_empty() {
-            kept.push(RecordBatch::new_empty(self.columns.clone()));
         }
         self.batches = kept;
     }

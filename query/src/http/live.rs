@@ -4,7 +4,7 @@
 //! that a browser that lost the connection gets what came meanwhile, as long as that is not in the lake alone;
 //! an event `missed` says that something was left out, and that `/latest` should be asked again.
 
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
 use arrow::{
     array::{AsArray, BooleanArray, RecordBatch},
@@ -22,7 +22,7 @@ use axum::{
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::json;
 use zeugma_lake::{
-    Position, find,
+    Position, find, layout,
     seam::{Feed, News, Tail, TailBatch},
 };
 
@@ -166,7 +166,7 @@ impl Live {
         }
         let kept = self.kept(&batch.rows)?;
         let mut lines = LineDelimitedWriter::new(Vec::new());
-        lines.write(&without_date(&filter_record_batch(&batch.rows, &kept)?)?)?;
+        lines.write(&layout::without_date(&filter_record_batch(&batch.rows, &kept)?)?)?;
         let lines = lines.into_inner();
         let lines = String::from_utf8_lossy(&lines);
         let positions = batch.positions.iter().zip(&kept).filter(|(_, kept)| *kept == Some(true));
@@ -230,18 +230,6 @@ impl std::fmt::Display for Come {
 
 fn missed() -> Event {
     Event::default().event("missed").data("{}")
-}
-
-/// `date` is the partition, not something a device has said.
-fn without_date(rows: &RecordBatch) -> Result<RecordBatch, Error> {
-    let shown: Vec<usize> =
-        (0..rows.num_columns()).filter(|column| rows.schema().field(*column).name() != "date").collect();
-    Ok(rows.project(&shown)?)
-}
-
-/// How many streams may be open, for the router's state.
-pub fn places() -> Arc<tokio::sync::Semaphore> {
-    Arc::new(tokio::sync::Semaphore::new(STREAMS_MAX))
 }
 
 #[cfg(test)]

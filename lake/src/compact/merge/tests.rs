@@ -61,7 +61,7 @@ fn rows_of(batch: &RecordBatch) -> Vec<(Key, i64)> {
 }
 
 async fn merged(runs: Vec<Run>) -> Vec<(Key, i64)> {
-    let mut merge = Merge::of(columns(), runs).await.unwrap();
+    let mut merge = Merge::of(&columns(), runs).await.unwrap();
     let mut rows = Vec::new();
     while let Some(batch) = merge.next().await.unwrap() {
         rows.extend(rows_of(&batch));
