@@ -57,7 +57,7 @@ impl Compactor {
         Ok(())
     }
 
-    /// Merges all runs of each date of a table, or of all tables, into one.
+    /// Merges all runs of each span of dates of a table, or of all tables, into one.
     ///
     /// # Errors
     /// [`Error::NoTable`] where there is no such table; else as [`Compaction::run`].
@@ -120,8 +120,8 @@ impl Compactor {
             number: self.count.fetch_add(1, Ordering::Relaxed),
         };
         let compacted = compaction.run(job, (self.clock)() / 1_000, progress).await?;
-        let (table, date, files, rows) = (table.name(), job.date, job.files(), job.rows());
-        tracing::debug!(table, date, files, rows, "compacted");
+        let (table, dates, files, rows) = (table.name(), &job.dates, job.files(), job.rows());
+        tracing::debug!(table, ?dates, files, rows, "compacted");
         if let Some(metrics) = &self.metrics {
             metrics.compacted.get_or_create(&of(table)).inc_by(rows);
         }

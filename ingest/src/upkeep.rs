@@ -53,7 +53,7 @@ pub struct Asking {
 }
 
 impl Asking {
-    /// Compacts a table, or all, to one run for each date.
+    /// Compacts a table, or all, to one run for each span of dates.
     ///
     /// # Errors
     /// A sentence, where too many are waiting.

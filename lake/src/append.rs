@@ -19,7 +19,6 @@ use crate::{
     Error, Lease, Position, Snapshot, Table,
     sealed::Sealed,
     snapshot::{LEASE_APP, source_app},
-    table::PARTITION,
 };
 
 impl Table {
@@ -104,11 +103,7 @@ fn positions(lease: &Lease, through: Position) -> Result<Vec<Transaction>, Error
 }
 
 fn append() -> DeltaOperation {
-    DeltaOperation::Write {
-        mode: SaveMode::Append,
-        partition_by: Some(vec![PARTITION.to_owned()]),
-        predicate: None,
-    }
+    DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None }
 }
 
 /// Whoever finds a higher epoch than its own has lost the lake.

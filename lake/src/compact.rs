@@ -1,6 +1,6 @@
 //! Compaction: the many small files of commits become few large ones, sorted and without gaps.
 //!
-//! In: files of one date. Out: one commit that replaces them by others with the same rows. Promise: whoever
+//! In: files of one span of dates. Out: one commit that replaces them by others with the same rows. Promise: whoever
 //! reads sees each row once, before and after; commits go on meanwhile, as only the last step, the commit,
 //! needs the table for itself. If the files have changed by then, the work is thrown away; what a kill
 //! leaves behind are files that no version has, which [vacuum](crate::upkeep) deletes.
@@ -31,7 +31,6 @@ use crate::{
     priority::{Elsewhere, Priority},
     sealed,
     snapshot::DataFile,
-    table::PARTITION,
 };
 
 /// Rows of a file: 16 row groups, some 80 MB of vehicle positions. Larger ones would not be read faster, and a
@@ -111,7 +110,7 @@ impl Compaction {
         let paths: Vec<String> =
             written.iter().map(|file| format!("{}/{}", self.table.name(), file.path)).collect();
         store.sync(&paths).await?;
-        let adds: Vec<Add> = written.iter().map(|file| file.add(job.date, now_ms)).collect();
+        let adds: Vec<Add> = written.iter().map(|file| file.add(now_ms)).collect();
         match self.replace(job, adds, now_ms).await {
             Ok(()) => Ok(Compacted { snapshot: self.table.load().await?, files: paths.len() }),
             Err(error) => match self.table.load().await {
@@ -165,7 +164,7 @@ impl Compaction {
                 Some(file) => file,
                 None => {
                     let name = format!("{run}-{:05}.parquet", written.len());
-                    File::create(store.clone(), &self.table, job.date, &name, &rows)?
+                    File::create(store.clone(), &self.table, name, &rows)?
                 }
             };
             file.write(&rows).await?;
@@ -236,12 +235,10 @@ impl File {
     fn create(
         store: Arc<dyn ObjectStore>,
         table: &Table,
-        date: i32,
-        name: &str,
+        path: String,
         rows: &RecordBatch,
     ) -> Result<File, Error> {
-        let path = format!("{PARTITION}={}/{name}", layout::partition(date));
-        let columns = layout::without_date(rows)?.schema();
+        let columns = rows.schema();
         let place = Path::from(table.path(&path));
         let object = BufWriter::new(store, place);
         let properties = layout::properties(&columns);
@@ -250,9 +247,8 @@ impl File {
     }
 
     async fn write(&mut self, rows: &RecordBatch) -> Result<(), Error> {
-        let rows = layout::without_date(rows)?;
-        self.statistics.add(&rows);
-        Ok(self.writer.write(&rows).await?)
+        self.statistics.add(rows);
+        Ok(self.writer.write(rows).await?)
     }
 
     async fn finish(mut self) -> Result<Written, Error> {
@@ -263,14 +259,8 @@ impl File {
 }
 
 impl Written {
-    fn add(&self, date: i32, now_ms: i64) -> Add {
-        let add = sealed::add(
-            self.path.clone(),
-            &layout::partition(date),
-            self.bytes,
-            &self.statistics.to_json(),
-            now_ms,
-        );
+    fn add(&self, now_ms: i64) -> Add {
+        let add = sealed::add(self.path.clone(), self.bytes, &self.statistics.to_json(), now_ms);
         Add { data_change: false, ..add }
     }
 }

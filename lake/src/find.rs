@@ -1,18 +1,15 @@
-//! Rows looked up by their keys: one scan of the key columns for each date, the rest only for what is found.
+//! Rows looked up by their keys: one scan of the key columns where they can be, the rest only for what is found.
 
 use std::{collections::HashSet, ops::Range, sync::Arc};
 
 use arrow::{
-    array::{
-        Array, ArrayRef, AsArray, BooleanArray, Date32Array, RecordBatch, StringViewArray,
-        TimestampMicrosecondArray,
-    },
+    array::{AsArray, BooleanArray, RecordBatch, StringViewArray, TimestampMicrosecondArray},
     compute::cast,
     datatypes::{DataType, SchemaRef, TimestampMicrosecondType},
     error::ArrowError,
 };
 use bytes::Bytes;
-use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future::BoxFuture};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use object_store::{ObjectStore, path::Path};
 use parquet::{
     arrow::{
@@ -21,18 +18,24 @@ use parquet::{
         async_reader::AsyncFileReader,
     },
     errors::{ParquetError, Result as ParquetResult},
-    file::metadata::{ParquetMetaData, ParquetMetaDataReader},
+    file::{
+        metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData},
+        statistics::Statistics,
+    },
 };
 
 use crate::{
     Error, Snapshot, Table,
     layout::{self, PAGE_ROWS},
     snapshot::DataFile,
-    table::PARTITION,
 };
 
 /// The columns that identify a row.
 const KEY: [&str; 3] = ["tenant", "device", "time"];
+
+/// Files that are looked through at once: with a store whose answers take 50 ms, thirty need four rounds rather
+/// than thirty. Each holds the key columns of one row group, 262,144 rows or about 10 MB.
+const FILES_AT_ONCE: usize = 8;
 
 /// What identifies a row within a table.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,11 +55,12 @@ pub async fn find<'a>(
     columns: &SchemaRef,
     keys: &Arc<HashSet<Key>>,
 ) -> Result<Vec<RecordBatch>, Error> {
-    let mut found = Vec::new();
-    for file in files.filter(|file| may_hold(file, keys)) {
-        found.extend(find_in(store, file, columns, keys.clone()).await?);
-    }
-    Ok(found)
+    let may_hold = |file: &&DataFile| Ranges::of_file(file).may_hold(keys);
+    // Boxed, as the compiler cannot see through the lifetimes of a closure's futures.
+    let finds: Vec<BoxFuture<'_, _>> =
+        files.filter(may_hold).map(|file| find_in(store, file, columns, keys.clone()).boxed()).collect();
+    let found: Vec<Vec<RecordBatch>> = stream::iter(finds).buffered(FILES_AT_ONCE).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 async fn find_in(
@@ -66,12 +70,16 @@ async fn find_in(
     keys: Arc<HashSet<Key>>,
 ) -> Result<Vec<RecordBatch>, Error> {
     let builder = open(store, file).await?;
+    let groups = builder.metadata().row_groups().iter().enumerate();
+    let groups = groups.filter(|(_, group)| Ranges::of_group(group).may_hold(&keys)).map(|(at, _)| at);
+    let groups = groups.collect();
+    let builder = builder.with_row_groups(groups);
     let key_columns = ProjectionMask::columns(builder.parquet_schema(), KEY);
     let wanted = ArrowPredicateFn::new(key_columns, move |rows| matches(&rows, &keys));
     let rows = builder.with_row_filter(RowFilter::new(vec![Box::new(wanted)])).build()?;
     let rows: Vec<RecordBatch> = rows.try_collect().await?;
     let rows = rows.iter().filter(|rows| rows.num_rows() > 0);
-    rows.map(|rows| layout::conform(&with_date(rows, file.date)?, columns)).collect()
+    rows.map(|rows| layout::conform(rows, columns)).collect()
 }
 
 /// All rows of a file, in these columns.
@@ -80,8 +88,8 @@ pub async fn read(
     file: &DataFile,
     columns: &SchemaRef,
 ) -> Result<impl Stream<Item = Result<RecordBatch, Error>> + use<>, Error> {
-    let (rows, columns, date) = (open(store, file).await?.build()?, columns.clone(), file.date);
-    Ok(rows.map(move |rows| layout::conform(&with_date(&rows?, date)?, &columns)))
+    let (rows, columns) = (open(store, file).await?.build()?, columns.clone());
+    Ok(rows.map(move |rows| layout::conform(&rows?, &columns)))
 }
 
 async fn open(
@@ -94,29 +102,61 @@ async fn open(
 }
 
 impl Table {
-    /// The rows of one date that have one of these keys. A date without files costs no I/O.
+    /// The rows that have one of these keys. A file that cannot hold any costs no I/O.
     pub async fn find(
         &self,
         snapshot: &Snapshot,
         columns: &SchemaRef,
-        date: i32,
-        keys: Vec<Key>,
+        keys: HashSet<Key>,
     ) -> Result<Vec<RecordBatch>, Error> {
-        let keys = Arc::new(keys.into_iter().collect::<HashSet<_>>());
-        let files = snapshot.files().iter().filter(|file| file.date == date);
-        find(&self.store().root(), files, columns, &keys).await
+        find(&self.store().root(), snapshot.files().iter(), columns, &Arc::new(keys)).await
     }
 }
 
-fn may_hold(file: &DataFile, keys: &HashSet<Key>) -> bool {
-    let within = |range: &Option<(String, String)>, value: &str| {
-        range.as_ref().is_none_or(|(low, high)| low.as_str() <= value && value <= high.as_str())
-    };
-    keys.iter().any(|key| {
-        within(&file.tenants, &key.tenant)
-            && within(&file.devices, &key.device)
-            && file.times_us.is_none_or(|(low, high)| low <= key.time_us && key.time_us <= high)
-    })
+/// Between what the keys of some rows lie, as far as that is known.
+struct Ranges<'a> {
+    tenants: Option<(&'a str, &'a str)>,
+    devices: Option<(&'a str, &'a str)>,
+    times_us: Option<(i64, i64)>,
+}
+
+impl Ranges<'_> {
+    fn of_file(file: &DataFile) -> Ranges<'_> {
+        fn texts(range: &Option<(String, String)>) -> Option<(&str, &str)> {
+            range.as_ref().map(|(low, high)| (low.as_str(), high.as_str()))
+        }
+        Ranges { tenants: texts(&file.tenants), devices: texts(&file.devices), times_us: file.times_us }
+    }
+
+    fn of_group(group: &RowGroupMetaData) -> Ranges<'_> {
+        let column = |name: &str| {
+            let found = group.columns().iter().find(|column| column.column_path().string() == name);
+            found.and_then(|column| column.statistics())
+        };
+        let texts = |name: &str| match column(name)? {
+            Statistics::ByteArray(range) => {
+                let (low, high) = (range.min_opt()?.as_utf8().ok()?, range.max_opt()?.as_utf8().ok()?);
+                Some((low, high))
+            }
+            _ => None,
+        };
+        let times_us = match column("time") {
+            Some(Statistics::Int64(range)) => range.min_opt().copied().zip(range.max_opt().copied()),
+            _ => None,
+        };
+        Ranges { tenants: texts("tenant"), devices: texts("device"), times_us }
+    }
+
+    fn may_hold(&self, keys: &HashSet<Key>) -> bool {
+        let within = |range: Option<(&str, &str)>, value: &str| {
+            range.is_none_or(|(low, high)| low <= value && value <= high)
+        };
+        keys.iter().any(|key| {
+            within(self.tenants, &key.tenant)
+                && within(self.devices, &key.device)
+                && self.times_us.is_none_or(|(low, high)| low <= key.time_us && key.time_us <= high)
+        })
+    }
 }
 
 fn matches(rows: &RecordBatch, keys: &HashSet<Key>) -> Result<BooleanArray, ArrowError> {
@@ -158,16 +198,6 @@ impl Keys {
     fn row(&self, row: usize) -> (&str, &str, i64) {
         (self.tenants.value(row), self.devices.value(row), self.times.value(row))
     }
-}
-
-/// The partition's date as a column: files of a partition do not hold it.
-fn with_date(rows: &RecordBatch, date: i32) -> Result<RecordBatch, Error> {
-    let dates: ArrayRef = Arc::new(Date32Array::from(vec![date; rows.num_rows()]));
-    let fields = rows.schema().fields().iter().cloned().collect::<Vec<_>>();
-    let field = Arc::new(arrow::datatypes::Field::new(PARTITION, dates.data_type().clone(), false));
-    let schema = arrow::datatypes::Schema::new([fields, vec![field]].concat());
-    let columns = rows.columns().iter().cloned().chain([dates]).collect();
-    Ok(RecordBatch::try_new(Arc::new(schema), columns)?)
 }
 
 /// A file of the store, as Parquet reads it: in ranges.

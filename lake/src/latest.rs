@@ -229,7 +229,7 @@ impl Table {
             let Some(bytes) = log.read_commit_entry(version).await? else { return Ok(None) };
             for action in get_actions(version, &bytes)? {
                 match action {
-                    Action::Add(add) if add.data_change => files.push(DataFile::added(self, &add)?),
+                    Action::Add(add) if add.data_change => files.push(DataFile::added(self, &add)),
                     Action::Remove(remove) if remove.data_change => return Ok(None),
                     _ => {}
                 }

@@ -1,8 +1,8 @@
-//! How rows lie in files: one file a date, sorted, each column encoded as suits it.
+//! How rows lie in files: sorted, each column encoded as suits it.
 //!
-//! Sorted by (tenant, device, time), one tenant's question touches few pages. Times and counters are
-//! delta-packed, floats split into byte streams, texts are dictionaries, all of it zstd: smaller and
-//! quicker to write than the default (docs/decisions/0004-layout.md has the measurement).
+//! Sorted by (tenant, date, device, time), one tenant's question touches few pages. Times and integers are
+//! delta-packed, counters split into byte streams, texts and measured values are dictionaries, all of it zstd: smaller
+//! and quicker to write than the default (docs/decisions/0004-layout.md has the measurement).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,24 +23,30 @@ use parquet::{
 use serde_json::Value;
 
 pub use self::statistics::Statistics;
-use crate::{Error, table::PARTITION};
+use crate::{Error, table::DATE};
 
 mod statistics;
 
 /// Rows of a row group: large enough to compress, small enough that two are read in parallel.
 pub(crate) const ROW_GROUP_ROWS: usize = 262_144;
 
+/// A dictionary of measured values: sensors round, so that many have few thousands of them, and vehicles stop at the
+/// same places. It is read with the first page that is, so it is no larger than two pages are.
+const DICTIONARY_BYTES_MAX: usize = 128 << 10;
+
 /// Rows of a page: the least that a question about one device reads.
 pub(crate) const PAGE_ROWS: usize = 8_192;
 
-/// Columns that rows are sorted by, as far as a table has them: up to three texts, and up to two times.
-pub(crate) const SORT: [&str; 5] = ["tenant", "device", "topic", "time", "received_at"];
+/// Columns that rows are sorted by, as far as a table has them: up to three texts, and up to two times. A tenant's
+/// date stands together however many dates a file has, so a question about a day reads no more of a long file than
+/// of a short one.
+pub(crate) const SORT: [&str; 6] = ["tenant", DATE, "device", "topic", "time", "received_at"];
 
 /// One date's rows as a Parquet file, not written yet.
 #[derive(Debug)]
 pub struct Encoded {
-    /// The partition, `2026-11-22`.
-    pub date: String,
+    /// The UTC date, days since 1970.
+    pub date: i32,
     /// The file.
     pub bytes: Bytes,
     /// How many rows it has.
@@ -55,7 +61,7 @@ pub struct Encoded {
 /// [`Error::Arrow`] or [`Error::Parquet`] where rows are not in the columns of a table.
 pub fn encode(columns: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<Encoded>, Error> {
     let rows = concat_batches(columns, batches)?;
-    let dates = rows.column_by_name(PARTITION).ok_or_else(|| Error::Internal("rows without date".into()))?;
+    let dates = rows.column_by_name(DATE).ok_or_else(|| Error::Internal("rows without date".into()))?;
     let dates = dates.as_primitive::<Date32Type>();
     let mut by_date: BTreeMap<i32, Vec<u32>> = BTreeMap::new();
     for row in order(&rows) {
@@ -66,28 +72,27 @@ pub fn encode(columns: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<Encode
 }
 
 fn encode_date(date: i32, rows: &RecordBatch) -> Result<Encoded, Error> {
-    let stored = without_date(rows)?;
-    let mut writer = ArrowWriter::try_new(Vec::new(), stored.schema(), Some(properties(&stored.schema())))?;
-    writer.write(&stored)?;
+    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties(&rows.schema())))?;
+    writer.write(rows)?;
     let bytes = writer.into_inner()?.into();
     let mut statistics = Statistics::default();
-    statistics.add(&stored);
-    Ok(Encoded { date: partition(date), bytes, rows: stored.num_rows(), stats: statistics.to_json() })
+    statistics.add(rows);
+    Ok(Encoded { date, bytes, rows: rows.num_rows(), stats: statistics.to_json() })
 }
 
-/// A date as the name of its partition.
-pub(crate) fn partition(date: i32) -> String {
+/// A date as text, `2026-11-22`.
+pub(crate) fn date_text(date: i32) -> String {
     (NaiveDate::default() + chrono::TimeDelta::days(date.into())).to_string()
 }
 
-/// The columns but `date`: a file lies in the folder of its date, and no device has said it.
+/// The columns but `date`, which no device has said.
 pub fn without_date(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let stored: Vec<usize> =
-        (0..rows.num_columns()).filter(|column| rows.schema().field(*column).name() != PARTITION).collect();
+        (0..rows.num_columns()).filter(|column| rows.schema().field(*column).name() != DATE).collect();
     rows.project(&stored)
 }
 
-/// The rows' numbers in the order of [`SORT`], missing texts first. Texts are few and rows are many, so each
+/// The rows' numbers in the order of [`SORT`] but for the date, missing texts first. Texts are few and rows are many, so each
 /// row is compared by the rank of its texts, and by its times.
 fn order(rows: &RecordBatch) -> Vec<u32> {
     let columns = || SORT.iter().filter_map(|name| rows.column_by_name(name));
@@ -133,13 +138,22 @@ pub(crate) fn properties(columns: &Schema) -> WriterProperties {
 }
 
 fn encoding(builder: WriterPropertiesBuilder, field: &Field) -> WriterPropertiesBuilder {
-    let encoding = match field.data_type() {
-        DataType::Timestamp(..) | DataType::Int64 | DataType::Int32 => Encoding::DELTA_BINARY_PACKED,
-        DataType::Float64 | DataType::Float32 => Encoding::BYTE_STREAM_SPLIT,
+    let column = ColumnPath::from(field.name().as_str());
+    let (encoding, is_counter) = match field.data_type() {
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Int64 | DataType::Int32 => {
+            (Encoding::DELTA_BINARY_PACKED, true)
+        }
+        DataType::Float64 | DataType::Float32 => {
+            (Encoding::BYTE_STREAM_SPLIT, field.metadata().contains_key("counter"))
+        }
         _ => return builder,
     };
-    let column = ColumnPath::from(field.name().as_str());
-    builder.set_column_dictionary_enabled(column.clone(), false).set_column_encoding(column, encoding)
+    let builder = builder.set_column_encoding(column.clone(), encoding);
+    if is_counter {
+        return builder.set_column_dictionary_enabled(column, false);
+    }
+    // The encoding is for what comes when the dictionary of a row group is full.
+    builder.set_column_dictionary_page_size_limit(column, DICTIONARY_BYTES_MAX)
 }
 
 /// The same rows in other columns: those it lacks are null, those not asked for are left out.

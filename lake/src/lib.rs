@@ -54,8 +54,8 @@ impl Lake {
     /// Opens the lake at this URL or path, which may still be empty.
     ///
     /// # Errors
-    /// [`Error::Location`] where the URL names no place we can reach, [`Error::Format`] where a newer
-    /// program has written the lake.
+    /// [`Error::Location`] where the URL names no place we can reach, [`Error::Format`] where another
+    /// version of the program has written the lake.
     pub async fn open(url: &str) -> Result<Lake, Error> {
         Lake::open_in(Store::open(url)?).await
     }
@@ -89,14 +89,16 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// A newer program has written here.
-    #[error("the lake at `{url}` has format {found}, this program knows up to {known}: use a newer program")]
+    /// Another version of the program has written here; what is older than the first release is not read.
+    #[error(
+        "the lake at `{url}` has format {found}, this program reads {known}: use the program that wrote it"
+    )]
     Format {
         /// The lake.
         url: String,
         /// Its format.
         found: u32,
-        /// The newest format this program knows.
+        /// The format that this program reads.
         known: u32,
     },
     /// Another ingest process holds the lake.

@@ -22,6 +22,8 @@ use crate::Error;
 pub enum Priority {
     /// It gets a quarter of a processor that others want too: what it does is needed soon.
     Soon,
+    /// It gets a tenth: somebody waits for it, and knows that it takes long.
+    Later,
     /// It gets what nobody else wants, and a sixtieth at least: what it does can wait for a quiet hour.
     Sometime,
 }
@@ -46,10 +48,11 @@ impl Priority {
         told.await.map_err(|_| Error::Internal(format!("the thread `{name}` has panicked")))?
     }
 
-    /// Gives this thread the priority (setpriority(2); sched(7) has the weights).
-    fn take(self) {
+    /// Gives this thread the priority, for good (setpriority(2); sched(7) has the weights).
+    pub fn take(self) {
         let nice = match self {
             Priority::Soon => 5,
+            Priority::Later => 10,
             Priority::Sometime => 19,
         };
         #[cfg(target_os = "linux")]

@@ -20,9 +20,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, local::LocalFileSystem, path::Path};
 use serde_json::Value;
 
-use crate::{
-    Error, Lease, Position, Store, layout, priority::Priority, snapshot::DataFile, table::PARTITION,
-};
+use crate::{Error, Lease, Position, Store, layout, priority::Priority, snapshot::DataFile};
 
 /// Files that are put into the lake at once.
 const PUTS_AT_ONCE: usize = 8;
@@ -98,13 +96,13 @@ impl Shelf {
         let (table, store) = (table.to_owned(), self.store.clone());
         let mut sealed = Sealed { table, columns, positions, store, files: Vec::new(), rows: 0 };
         for file in encoded {
-            let path = format!("{PARTITION}={}/{name}.parquet", file.date);
+            let path = format!("{name}-{}.parquet", layout::date_text(file.date));
             let place = Path::from(format!("{}/{path}", sealed.table));
             self.store.put(&place, PutPayload::from(file.bytes.clone())).await?;
             sealed.rows += file.rows;
             sealed.files.push(SealedFile {
-                data: DataFile::of(place.to_string(), file.bytes.len() as u64, &file.date, &file.stats)?,
-                add: add(path, &file.date, file.bytes.len() as u64, &file.stats, now_ms),
+                data: DataFile::of(place.to_string(), file.bytes.len() as u64, &file.stats),
+                add: add(path, file.bytes.len() as u64, &file.stats, now_ms),
                 put: AtomicBool::new(false),
             });
         }
@@ -183,10 +181,10 @@ impl Sealed {
 }
 
 /// A file of these bytes as the log of its table has it.
-pub(crate) fn add(path: String, date: &str, bytes: u64, stats: &Value, now_ms: i64) -> Add {
+pub(crate) fn add(path: String, bytes: u64, stats: &Value, now_ms: i64) -> Add {
     Add {
         path,
-        partition_values: HashMap::from([(PARTITION.to_owned(), Some(date.to_owned()))]),
+        partition_values: HashMap::new(),
         size: bytes as i64,
         modification_time: now_ms,
         data_change: true,

@@ -1,6 +1,9 @@
 //! A table at a version: its files, and through which position of each source it holds everything.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::RangeInclusive,
+};
 
 use chrono::{DateTime, NaiveDate};
 use deltalake_core::{
@@ -9,8 +12,9 @@ use deltalake_core::{
     table::state::DeltaTableState,
 };
 use serde_json::Value;
+use zeugma_schemas::batch::date_of;
 
-use crate::{Error, Position, Table, lease, table::PARTITION};
+use crate::{Error, Position, Table, lease, table::DATE};
 
 /// Name, in a table's `txn` actions, of the epoch that may write to it.
 pub(crate) const LEASE_APP: &str = "zeugma/lease";
@@ -34,8 +38,8 @@ pub struct DataFile {
     pub path: String,
     /// Bytes.
     pub size: u64,
-    /// Its partition: UTC date, in days since 1970.
-    pub date: i32,
+    /// First and last UTC date, days since 1970; where the log says nothing, all there are.
+    pub dates: RangeInclusive<i32>,
     /// How many rows it has, where the log says so.
     pub rows: Option<u64>,
     /// First and last tenant, where the log says so.
@@ -65,11 +69,11 @@ impl Snapshot {
         let found = log_data.iter().map(|view| {
             let path = table.path(view.path().as_ref());
             match files.get(path.as_str()) {
-                Some(file) => Ok((*file).clone()),
+                Some(file) => (*file).clone(),
                 None => data_file(path, &view),
             }
         });
-        let files = found.collect::<Result<Vec<_>, Error>>()?;
+        let files = found.collect();
         let applications = applications(table, state, log, known).await?;
         Ok(Snapshot { table: table.name().to_owned(), version: state.version(), files, applications })
     }
@@ -144,42 +148,44 @@ async fn first_applications(
 }
 
 /// A file as the log tells of it.
-fn data_file(path: String, view: &LogicalFileView) -> Result<DataFile, Error> {
-    let date = view.partition_values_map().remove(PARTITION).flatten();
-    let date = date.ok_or_else(|| Error::Internal(format!("file `{path}` lies in no date")))?;
-    let stats: Value = view.stats().and_then(|stats| serde_json::from_str(&stats).ok()).unwrap_or_default();
+fn data_file(path: String, view: &LogicalFileView) -> DataFile {
+    let stats = view.stats().and_then(|stats| serde_json::from_str(&stats).ok()).unwrap_or_default();
     // A negative size would be a damaged log; reading such a file fails by itself.
-    DataFile::of(path, view.size().max(0) as u64, &date, &stats)
+    DataFile::of(path, view.size().max(0) as u64, &stats)
 }
 
 impl DataFile {
     /// A file as the commit tells of it that has brought it.
-    pub(crate) fn added(table: &Table, add: &Add) -> Result<DataFile, Error> {
-        let path = table.path(&add.path);
-        let date = add.partition_values.get(PARTITION).cloned().flatten();
-        let date = date.ok_or_else(|| Error::Internal(format!("file `{path}` lies in no date")))?;
-        let stats =
-            add.stats.as_deref().and_then(|stats| serde_json::from_str(stats).ok()).unwrap_or_default();
-        DataFile::of(path, add.size.max(0) as u64, &date, &stats)
+    pub(crate) fn added(table: &Table, add: &Add) -> DataFile {
+        let stats = add.stats.as_deref().and_then(|stats| serde_json::from_str(stats).ok());
+        DataFile::of(table.path(&add.path), add.size.max(0) as u64, &stats.unwrap_or_default())
     }
 
-    /// A file of this partition, with statistics as Delta Lake has them.
-    pub(crate) fn of(path: String, size: u64, date: &str, stats: &Value) -> Result<DataFile, Error> {
-        let date = date.parse::<NaiveDate>();
-        let date = date.map_err(|_| Error::Internal(format!("file `{path}` lies in no date")))?;
-        let (low, high) = (&stats["minValues"], &stats["maxValues"]);
-        let texts = |name: &str| Some((low[name].as_str()?.to_owned(), high[name].as_str()?.to_owned()));
-        let time =
-            |value: &Value| Some(DateTime::parse_from_rfc3339(value.as_str()?).ok()?.timestamp_micros());
-        Ok(DataFile {
+    /// A file with statistics as Delta Lake has them.
+    pub(crate) fn of(path: String, size: u64, stats: &Value) -> DataFile {
+        let range =
+            |name: &str| Some((stats["minValues"][name].as_str()?, stats["maxValues"][name].as_str()?));
+        let texts = |name: &str| range(name).map(|(low, high)| (low.to_owned(), high.to_owned()));
+        let time_us = |text: &str| Some(DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros());
+        let times_us = range("time").and_then(|(low, high)| time_us(low).zip(time_us(high)));
+        // Other engines cut statistics to milliseconds, so the last microseconds may lie beyond.
+        let times_us = times_us.map(|(low, high)| (low, high + 999));
+        let day = |text: &str| {
+            let date = text.parse::<NaiveDate>().ok()?;
+            Some(date.signed_duration_since(NaiveDate::default()).num_days() as i32)
+        };
+        let dates = range(DATE).and_then(|(low, high)| day(low).zip(day(high)));
+        // Other engines leave statistics of the last columns out, and times say the same.
+        let dates = dates.or(times_us.map(|(low, high)| (date_of(low), date_of(high))));
+        let (first, last) = dates.unwrap_or((i32::MIN, i32::MAX));
+        DataFile {
             path,
             size,
-            date: date.signed_duration_since(NaiveDate::default()).num_days() as i32,
+            dates: first..=last,
             rows: stats["numRecords"].as_u64(),
             tenants: texts("tenant"),
             devices: texts("device"),
-            // Other engines cut statistics to milliseconds, so the last microseconds may lie beyond.
-            times_us: time(&low["time"]).zip(time(&high["time"]).map(|time_us| time_us + 999)),
-        })
+            times_us,
+        }
     }
 }

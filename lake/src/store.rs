@@ -16,8 +16,8 @@ use url::Url;
 
 use crate::Error;
 
-/// The newest format of a lake that this program reads and writes.
-const FORMAT: u32 = 1;
+/// The format of a lake that this program reads and writes: without partitions, since 2.
+const FORMAT: u32 = 2;
 
 /// The lake's place, as an object store.
 #[derive(Debug)]
@@ -166,7 +166,7 @@ impl Store {
             Some(bytes) => {
                 let text = String::from_utf8_lossy(&bytes);
                 match text.trim().parse() {
-                    Ok(found) if found <= FORMAT => Ok(()),
+                    Ok(FORMAT) => Ok(()),
                     Ok(found) => Err(Error::Format { url: self.url.to_string(), found, known: FORMAT }),
                     Err(_) => Err(Error::Internal(format!("`{FILE}` in the lake is no number: {text}"))),
                 }

@@ -22,8 +22,8 @@ use tokio::sync::Mutex;
 
 use crate::{Error, Snapshot, Store};
 
-/// The partition column of every table.
-pub const PARTITION: &str = "date";
+/// The UTC date of a row's time: the last column of every table.
+pub const DATE: &str = "date";
 
 /// Files of an older version that are looked for at once.
 const LOOKS_AT_ONCE: usize = 16;
@@ -187,7 +187,6 @@ impl Table {
             .with_log_store(self.log_store()?)
             .with_table_name(self.name())
             .with_columns(columns)
-            .with_partition_columns([PARTITION])
             .await?;
         self.sync_version(table.version().unwrap_or_default()).await?;
         Ok(table)

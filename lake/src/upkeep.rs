@@ -84,9 +84,9 @@ impl Table {
         let keep = chrono::Duration::milliseconds(millis(keep.max(KEEP_MIN)));
         let delta = self.delta().await?;
         let replaced = stale(&delta, VacuumMode::Lite, keep, now_ms).await?;
-        let ours = format!("/{:06}-", lease.epoch());
+        let ours = format!("{:06}-", lease.epoch());
         let mut gone = stale(&delta, VacuumMode::Full, keep, now_ms).await?;
-        gone.retain(|path| replaced.contains(path) || !path.contains(&ours));
+        gone.retain(|path| replaced.contains(path) || !path.starts_with(&ours));
         let gone: Vec<_> = gone.iter().map(|path| Ok(Path::from(self.path(path)))).collect();
         let mut deleted = 0;
         let mut answers = self.store().root().delete_stream(futures::stream::iter(gone).boxed());

@@ -8,12 +8,13 @@ use futures::{
     Stream, StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeugma_lake::{Lake, seam::Tail};
 
 use crate::{
     Config, Error, Grant,
     catalog::{Catalog, Known, LATEST},
+    effort::{Effort, LongThreads},
+    places::Places,
     session::{Session, Sessions},
     table::Tables,
 };
@@ -42,7 +43,8 @@ struct Shared {
     tail: Option<Arc<dyn Tail>>,
     sessions: Sessions,
     config: Config,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
+    long_threads: Arc<LongThreads>,
 }
 
 /// An answer whose first rows are there.
@@ -58,8 +60,12 @@ impl Query {
     /// [`Error::Internal`] or [`Error::Sql`] where the engine refuses its settings.
     pub fn new(lake: Lake, tail: Option<Arc<dyn Tail>>, config: Config) -> Result<Query, Error> {
         let sessions = Sessions::new(&lake, &config)?;
-        let places = Arc::new(Semaphore::new(config.running_max));
-        let shared = Shared { catalog: Catalog::new(lake), tail, sessions, config, places };
+        let places = Arc::new(Places::new(&config));
+        let threads = LongThreads::start();
+        let threads =
+            threads.map_err(|error| Error::Internal(format!("no threads can be started: {error}")))?;
+        let long_threads = Arc::new(threads);
+        let shared = Shared { catalog: Catalog::new(lake), tail, sessions, config, places, long_threads };
         Ok(Query { shared: Arc::new(shared) })
     }
 
@@ -80,11 +86,13 @@ impl Query {
 
     /// Answers SQL.
     pub async fn ask(&self, grant: &Grant, rows: Rows, sql: &str) -> Result<Answer, Error> {
-        let started = Started::at_place(&self.shared).await?;
+        let started = Started::at_place(&self.shared, grant).await?;
         let plan = async {
-            let mut session = self.session(grant, rows).await?;
+            let known = self.shared.catalog.tables().await?;
+            let mut session = self.session(&known, grant, rows, &started)?;
             if session.unknown_name(sql)?.is_some() {
-                session = self.session_of(&*self.shared.catalog.tables_again().await?, grant, rows)?;
+                let known = self.shared.catalog.tables_again().await?;
+                session = self.session(&known, grant, rows, &started)?;
             }
             if matches!(rows, Rows::Version(_)) {
                 session.check_one_table(sql)?;
@@ -132,10 +140,10 @@ impl Query {
         name: &str,
         build: impl FnOnce(DataFrame) -> Result<DataFrame, Error>,
     ) -> Result<Answer, Error> {
-        let started = Started::at_place(&self.shared).await?;
+        let started = Started::at_place(&self.shared, grant).await?;
         let plan = async {
             let known = self.known(table).await?;
-            build(self.session_of(&known, grant, rows)?.table(name).await?)
+            build(self.session(&known, grant, rows, &started)?.table(name).await?)
         };
         let plan = started.in_time(plan).await?;
         started.answer(plan).await
@@ -154,37 +162,33 @@ impl Query {
         Err(Error::NotFound(format!("there is no table `{table}`; there are {}", names.join(", "))))
     }
 
-    async fn session(&self, grant: &Grant, rows: Rows) -> Result<Session, Error> {
-        self.session_of(&*self.shared.catalog.tables().await?, grant, rows)
-    }
-
-    fn session_of(&self, known: &Known, grant: &Grant, rows: Rows) -> Result<Session, Error> {
+    fn session(&self, known: &Known, grant: &Grant, rows: Rows, of: &Started) -> Result<Session, Error> {
         let tables = Tables {
             lake: self.shared.catalog.lake().clone(),
             tail: self.shared.tail.clone().filter(|_| rows == Rows::LakeAndTail),
             version: if let Rows::Version(version) = rows { Some(version) } else { None },
             grant: grant.clone(),
+            effort: of.effort.clone(),
         };
         self.shared.sessions.session(&tables, known)
     }
 }
 
-/// A question that has its place and its deadline.
+/// A question that has its place, held by its effort, and its deadline.
 struct Started {
-    place: OwnedSemaphorePermit,
+    effort: Arc<Effort>,
     deadline: tokio::time::Instant,
     time_max: std::time::Duration,
 }
 
 impl Started {
-    async fn at_place(shared: &Shared) -> Result<Started, Error> {
-        let place = tokio::time::timeout(shared.config.wait_max, shared.places.clone().acquire_owned()).await;
-        let busy = || format!("{} questions are being answered; ask again", shared.config.running_max);
-        let place = place.map_err(|_| Error::Busy(busy()))?;
-        let place = place.map_err(|_| Error::Internal("the reader is closed".into()))?;
+    async fn at_place(shared: &Shared, grant: &Grant) -> Result<Started, Error> {
+        let place = shared.places.take(grant).await?;
+        let (places, threads) = (shared.places.clone(), shared.long_threads.clone());
+        let effort = Arc::new(Effort::new(&shared.config, places, place, threads));
         let time_max = shared.config.time_max;
         let deadline = tokio::time::Instant::from_std(Instant::now() + time_max);
-        Ok(Started { place, deadline, time_max })
+        Ok(Started { effort, deadline, time_max })
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -210,10 +214,7 @@ impl Started {
             match tokio::time::timeout_at(started.deadline, batches.next()).await {
                 Ok(Some(Ok(batch))) => Some((Ok(batch), Some((started, batches)))),
                 Ok(Some(Err(error))) => Some((Err(error), None)),
-                Ok(None) => {
-                    drop(started.place);
-                    None
-                }
+                Ok(None) => None,
                 Err(_) => Some((Err(too_long(started.time_max)), None)),
             }
         })

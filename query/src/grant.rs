@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 /// The tenants that whoever asks may see; the filter that follows from it sits in the scan.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Grant {
     /// Every tenant, and what belongs to none: the operator.
     All,

@@ -7,13 +7,15 @@
 //!              |
 //!            grant ------ the tenants that may be seen
 //!              |
-//!            ask -------- a place among the running questions, and a deadline
+//!            ask -------- a place among the running questions (places), and a deadline
 //!              |
 //!            catalog ---- the tables there are
 //!              |
 //!            session ---- only those tables, only reading: statement, wildcard, table_at
 //!              |
-//!            table ------ snapshot and tail, joined at the seam: prune, scan; latest_table: one row a device
+//!            table ------ snapshot and tail, joined at the seam: prune, files, scan; latest_table: one row a device
+//!              |
+//!            effort ----- who turns out to be long goes on in nobody's way
 //!              |
 //!            encode ----- batches become JSON, CSV, Arrow or Parquet as they come
 //!              |
@@ -28,11 +30,14 @@
 pub mod ask;
 pub mod catalog;
 mod dead_letters;
+mod effort;
 pub mod encode;
 pub mod error;
+mod files;
 pub mod grant;
 mod http;
 mod latest_table;
+mod places;
 mod problem;
 mod prune;
 pub mod remote_tail;
@@ -62,10 +67,20 @@ pub struct Config {
     pub time_max: Duration,
     /// Memory of all running questions together; beyond it they use the disk, as far as they can.
     pub memory_bytes_max: usize,
+    /// Memory for what is known of the lake's files, their footers: about 100 kB for a million rows.
+    pub metadata_bytes_max: usize,
     /// Disk that all running questions may use when memory is short.
     pub spill_bytes_max: u64,
     /// Questions answered at once; each may use every core, so more only wait for each other.
     pub running_max: usize,
+    /// Of these, questions of one tenant.
+    pub running_per_tenant_max: usize,
+    /// Computing time after which a question counts as long and gives way.
+    pub long_after: Duration,
+    /// Long questions answered at once: each may hold a quarter of the memory.
+    pub long_max: usize,
+    /// Of these, questions of one tenant.
+    pub long_per_tenant_max: usize,
     /// How long a question waits for its turn before it is sent away.
     pub wait_max: Duration,
 }
@@ -75,8 +90,13 @@ impl Default for Config {
         Config {
             time_max: Duration::from_secs(60),
             memory_bytes_max: 1 << 30,
+            metadata_bytes_max: 128 << 20,
             spill_bytes_max: 4 << 30,
             running_max: 32,
+            running_per_tenant_max: 8,
+            long_after: Duration::from_millis(100),
+            long_max: 4,
+            long_per_tenant_max: 2,
             wait_max: Duration::from_secs(10),
         }
     }
@@ -105,7 +125,7 @@ pub struct Components {
 /// decided; or says in a sentence why that did not happen.
 pub type Replay = Arc<dyn Fn(Vec<DeadLetter>) -> BoxFuture<'static, Result<Replayed, String>> + Send + Sync>;
 
-/// Compacts a table, or all, to one run for each date; answers reports until that is done or has failed, or
+/// Compacts a table, or all, to one run for each span of dates; answers reports until that is done or has failed, or
 /// says in a sentence why it is not begun.
 pub type Compact =
     Arc<dyn Fn(Option<String>) -> Result<BoxStream<'static, Result<Progress, String>>, String> + Send + Sync>;

@@ -1,6 +1,6 @@
 //! Which files of a snapshot can hold a row that the filters let through, by what the log says of each.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, ops::RangeInclusive, sync::Arc};
 
 use arrow::{
     array::{
@@ -49,19 +49,23 @@ impl Statistics<'_> {
             "tenant" => Some(texts(&|file| &file.tenants)),
             "device" => Some(texts(&|file| &file.devices)),
             "time" => Some(times(self.0.iter().map(|file| {
-                let (low, high) = file.times_us.unwrap_or_else(|| day(file.date));
+                let (low, high) = file.times_us.unwrap_or_else(|| days(&file.dates));
                 if upper { high } else { low }
             }))),
-            "date" => Some(Arc::new(Date32Array::from_iter_values(self.0.iter().map(|file| file.date)))),
+            "date" => {
+                let ends =
+                    self.0.iter().map(|file| if upper { *file.dates.end() } else { *file.dates.start() });
+                Some(Arc::new(Date32Array::from_iter_values(ends)))
+            }
             _ => None,
         }
     }
 }
 
-/// First and last microsecond of a date.
-fn day(date: i32) -> (i64, i64) {
-    let first = i64::from(date) * US_PER_DAY;
-    (first, first + US_PER_DAY - 1)
+/// First and last microsecond of some dates.
+fn days(dates: &RangeInclusive<i32>) -> (i64, i64) {
+    let first = |date: i32| i64::from(date) * US_PER_DAY;
+    (first(*dates.start()), first(*dates.end()) + US_PER_DAY - 1)
 }
 
 fn times(values: impl Iterator<Item = i64>) -> ArrayRef {

@@ -19,6 +19,8 @@ use datafusion::{
 use futures::StreamExt;
 use zeugma_lake::Sealed;
 
+use crate::effort::Effort;
+
 /// What EXPLAIN may say about a scan.
 #[derive(Debug, Clone)]
 pub struct Label {
@@ -35,13 +37,19 @@ pub struct DomainScan {
     label: Label,
     inner: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
+    effort: Arc<Effort>,
     /// Held, so that their files stay as long as somebody reads.
     sealed: Vec<Arc<Sealed>>,
 }
 
 impl DomainScan {
     /// Hides a plan, which may read sealed files, behind a label.
-    pub fn new(label: Label, inner: Arc<dyn ExecutionPlan>, sealed: Vec<Arc<Sealed>>) -> DomainScan {
+    pub fn new(
+        label: Label,
+        inner: Arc<dyn ExecutionPlan>,
+        effort: Arc<Effort>,
+        sealed: Vec<Arc<Sealed>>,
+    ) -> DomainScan {
         let partitions = inner.output_partitioning().partition_count();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(inner.schema()),
@@ -49,7 +57,7 @@ impl DomainScan {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        DomainScan { label, inner, properties: Arc::new(properties), sealed }
+        DomainScan { label, inner, properties: Arc::new(properties), effort, sealed }
     }
 }
 
@@ -108,11 +116,8 @@ impl ExecutionPlan for DomainScan {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let rows = self.inner.execute(partition, context)?;
-        if self.sealed.is_empty() {
-            return Ok(rows);
-        }
         let (columns, sealed) = (rows.schema(), self.sealed.clone());
-        let rows = rows.inspect(move |_| {
+        let rows = self.effort.clone().spent_on(rows).inspect(move |_| {
             let _held = &sealed;
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(columns, rows)))

@@ -152,9 +152,9 @@ fn settings() -> SessionConfig {
         .with_create_default_catalog_and_schema(false);
     let options = settings.options_mut();
     options.sql_parser.collect_spans = true;
-    // Rows that do not match are never decoded; the files are sorted so that most pages are skipped.
-    options.execution.parquet.pushdown_filters = true;
-    options.execution.parquet.reorder_filters = true;
+    // The files are sorted so that most pages are skipped; of those that are read, whole columns are decoded, as
+    // to decode row by row what a filter lets through takes longer unless that is very little.
+    options.execution.parquet.pushdown_filters = false;
     options.execution.parquet.enable_page_index = true;
     settings
 }
@@ -162,6 +162,7 @@ fn settings() -> SessionConfig {
 fn runtime(lake: &Lake, config: &Config) -> Result<Arc<RuntimeEnv>, Error> {
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(FairSpillPool::new(config.memory_bytes_max)))
+        .with_metadata_cache_limit(config.metadata_bytes_max)
         .with_max_temp_directory_size(config.spill_bytes_max)
         .build_arc()?;
     let url = store_url(lake)?;

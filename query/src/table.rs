@@ -10,9 +10,7 @@ use datafusion::{
     datasource::{
         listing::PartitionedFile,
         memory::MemorySourceConfig,
-        physical_plan::{
-            FileGroup, FileScanConfigBuilder, ParquetSource, parquet::CachedParquetFileReaderFactory,
-        },
+        physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource},
         source::DataSourceExec,
         table_schema::TableSchema,
     },
@@ -28,6 +26,8 @@ use zeugma_lake::{Lake, layout, seam::Tail, snapshot::DataFile};
 use crate::{
     Error, Grant,
     catalog::{LakeTable, Meeting},
+    effort::Effort,
+    files::Files,
     prune::prune,
     scan::{DomainScan, Label},
 };
@@ -43,6 +43,8 @@ pub struct Tables {
     pub version: Option<u64>,
     /// Whose readings may be seen.
     pub grant: Grant,
+    /// What the question costs.
+    pub effort: Arc<Effort>,
 }
 
 /// A table of the lake for one question of somebody with a grant.
@@ -58,6 +60,7 @@ pub struct DomainTable {
 struct Wanted<'a> {
     /// Columns to read, by number.
     columns: Option<Vec<usize>>,
+    /// What decides which files and pages can hold any of its rows; the engine filters what is read.
     predicate: Option<Arc<dyn PhysicalExpr>>,
     /// Rows that suffice, where nothing has to be filtered out first.
     limit: Option<usize>,
@@ -110,7 +113,7 @@ impl TableProvider for DomainTable {
             inner = self.keep_granted(session, inner, granted, projection, limit)?;
         }
         let label = self.label(&meeting);
-        Ok(Arc::new(DomainScan::new(label, inner, meeting.tail.sealed)))
+        Ok(Arc::new(DomainScan::new(label, inner, self.of.effort.clone(), meeting.tail.sealed)))
     }
 }
 
@@ -212,18 +215,13 @@ impl DomainTable {
     }
 
     fn parquet(&self, wanted: &Wanted<'_>, store: Arc<dyn ObjectStore>) -> Arc<ParquetSource> {
-        let all = self.table.columns.fields();
-        // `date` is no column of the files: it is the folder they lie in.
-        let (date, own) = all.split_last().expect("every table has columns, `date` last");
-        let own = arrow::datatypes::Schema::new(own.to_vec());
-        let columns =
-            TableSchema::builder(Arc::new(own)).with_table_partition_cols(vec![date.clone()]).build();
+        let columns = TableSchema::from(self.table.columns.clone());
         let options = TableParquetOptions {
             global: wanted.session.config_options().execution.parquet.clone(),
             ..TableParquetOptions::default()
         };
         let cache = wanted.session.runtime_env().cache_manager.get_file_metadata_cache();
-        let reader = CachedParquetFileReaderFactory::new(store, cache);
+        let reader = Files { store, cache };
         let source = ParquetSource::new(columns)
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(reader));
@@ -243,8 +241,7 @@ fn partitioned(file: &DataFile) -> Result<PartitionedFile> {
         e_tag: None,
         version: None,
     };
-    let date = ScalarValue::Date32(Some(file.date));
-    Ok(PartitionedFile::new_from_meta(meta).with_partition_values(vec![date]))
+    Ok(PartitionedFile::new_from_meta(meta))
 }
 
 /// An error of ours on its way through the engine.

@@ -1,4 +1,4 @@
-//! Hides `date` from `SELECT *`: it is the partition, not something a device has said.
+//! Hides `date` from `SELECT *`: it follows from `time`, and no device has said it.
 //!
 //! The parsed question is rewritten: a `*` over tables of ours becomes `* EXCLUDE (date)`, so that whoever
 //! asks for `date` by name still gets it. Names of a WITH clause are not tables of ours.

@@ -176,7 +176,7 @@ fn columns(schema: &Schema) -> SchemaRef {
         }
         column
     }));
-    columns.push(column("date", DataType::Date32, false, "UTC date of `time`; the partition", "d"));
+    columns.push(column("date", DataType::Date32, false, "UTC date of `time`", "d"));
     Arc::new(ArrowSchema::new(columns))
 }
 

@@ -56,7 +56,7 @@ pub enum Command {
     /// What was refused and kept: count it, or put it through acceptance again
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
-    /// Merge the files of each date into one sorted run
+    /// Merge the files of dates that belong together, up to 64, into one sorted run
     ///
     /// A running writer does what is worth its price by itself; this does all that can be done, as before an
     /// export or a measurement. It can be stopped: what is merged stays merged.

@@ -1,4 +1,4 @@
-//! `zeugma compact`: the files of each date become one sorted run, now and whatever it costs.
+//! `zeugma compact`: the files of dates that belong together become one sorted run, now and whatever it costs.
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -69,7 +69,7 @@ async fn ask(args: &Args) -> anyhow::Result<()> {
 fn summary(done: &Value) -> String {
     let number = |key: &str| done[key].as_u64().unwrap_or_default();
     match number("files_before") {
-        0 => "nothing to do: each date is one run already".to_owned(),
+        0 => "nothing to do: all dates that belong together are one run already".to_owned(),
         before => format!("{before} files became {}, of {} rows", number("files_after"), number("rows")),
     }
 }

@@ -13,7 +13,7 @@
 //! - [`say`] - what is printed
 //! - [`sql`] - a question to a running server
 //! - [`dead_letters`] - what was refused: counted, and put through acceptance again
-//! - [`compact`] - the files of each date become one
+//! - [`compact`] - the files of dates that belong together become one
 //! - [`reports`] - what a server tells of work that takes long
 //! - [`journal`] - what lies in a data folder's journal
 

@@ -1,8 +1,7 @@
 //! Late readings: at or before their device's watermark, so only a comparison tells whether they are new.
 //!
 //! They are decided in batches and in journal order: the tail is asked first, then a snapshot that reaches
-//! at least as far as the tail had released at that moment, one scan of key columns for each table and
-//! date. So a reading that is in either is found, whatever commits meanwhile.
+//! at least as far as the tail had released at that moment, one scan of key columns for each table. So a reading that is in either is found, whatever commits meanwhile.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -14,11 +13,10 @@ use arrow::{
     datatypes::{SchemaRef, TimestampMicrosecondType},
     row::{OwnedRow, RowConverter, SortField},
 };
-use futures::{StreamExt, TryStreamExt, stream};
 use zeugma_journal::Record;
 use zeugma_lake::{Error, Position, Snapshot, Table, find::Key, layout};
 use zeugma_schemas::{
-    batch::{Builder, Origin, date_of},
+    batch::{Builder, Origin},
     dead_letter::{DeadLetter, Reason},
     domain::Domain,
     payload::{Content, Reading},
@@ -26,10 +24,6 @@ use zeugma_schemas::{
 };
 
 use super::{Tables, Tail};
-
-/// Dates that are looked through at once: with a store whose answers take 50 ms, a month needs four rounds
-/// rather than thirty. Each holds the key columns of one row group, 262,144 rows or about 10 MB.
-const DATES_AT_ONCE: usize = 8;
 
 /// A late reading, with all that its decision needs.
 #[derive(Debug, Clone)]
@@ -224,19 +218,11 @@ async fn existing(
             missing.remove(&key);
         }
     }
-    let mut by_date: BTreeMap<i32, Vec<Key>> = BTreeMap::new();
-    for key in missing {
-        by_date.entry(date_of(key.time_us)).or_default().push(key);
-    }
-    if by_date.is_empty() {
+    if missing.is_empty() {
         return Ok(rows);
     }
     let snapshot = reaching(table, tail.source(), found.released_through).await?;
-    let finds = by_date.into_iter().map(|(date, keys)| table.find(&snapshot, columns, date, keys));
-    let mut finds = stream::iter(finds).buffered(DATES_AT_ONCE);
-    while let Some(found) = finds.try_next().await? {
-        rows.extend(found);
-    }
+    rows.extend(table.find(&snapshot, columns, missing).await?);
     Ok(rows)
 }
 

@@ -48,7 +48,7 @@ fn segments(folder: &Path) -> Option<(u64, u64)> {
     Some(sizes.fold((0, 0), |(segments, bytes), size| (segments + 1, bytes + size)))
 }
 
-/// Sealed files lie below a folder for each table, and one for each date.
+/// Sealed files lie below a folder for each table.
 const DEPTH_MAX: usize = 4;
 
 /// Bytes of all files of a folder, and of the folders in it.

@@ -1,14 +1,17 @@
 //! Which files are worth merging. Pure: decided by what the log says of them.
 //!
 //! A **run** is a file, or several that one compaction wrote one after the other, whose rows are sorted from
-//! the first to the last. A question about one device looks into every run of its dates, so runs should be
-//! few; each row that is merged is written once more, so merges should be few, too. As in the tiered
-//! compaction of log-structured merge trees, a run is merged with smaller ones only once these have as many
-//! rows together: a row of a day with `n` commits is written about `log2(n / 8)` times.
+//! the first to the last. A question about one device looks into every run that has rows of its dates, so runs
+//! should be few; each row that is merged is written once more, so merges should be few, too.
+//!
+//! While a date grows, its runs are merged as in the tiered compaction of log-structured merge trees: a run with
+//! smaller ones only once these have as many rows together, so a row of a day with `n` commits is written about
+//! `log2(n / 8)` times. What is over is merged with its neighbours, first eight dates, then eight times eight, as
+//! long as that makes no giants: two more writes of each row, and a year of one tenant lies in some twenty runs.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap, ops::RangeInclusive};
 
-use super::run_of;
+use super::{FILE_ROWS_MAX, run_of};
 use crate::snapshot::DataFile;
 
 /// Runs that a date may have while it still grows, before some are merged.
@@ -18,8 +21,15 @@ const RUNS_MAX: usize = 8;
 /// rows, of some 2 MB, so 16 of them take about 110 MB.
 const FAN_IN_MAX: usize = 16;
 
-/// A run of a date that is over has at most this many times the rows of the smaller ones it is merged with.
+/// A run of dates that are over has at most this many times the rows of the smaller ones it is merged with.
 const ENDED_PART: u64 = 8;
+
+/// Dates of a span, the longest first; a span begins at a multiple of its length, counted from 1970.
+const SPANS: [i32; 3] = [64, 8, 1];
+
+/// Rows of a span of several dates: 32 files, written in some two minutes. Where a span has more, each of its
+/// dates has so many rows of a tenant that longer runs would not be read faster.
+const SPAN_ROWS_MAX: u64 = 32 * FILE_ROWS_MAX as u64;
 
 /// What a compaction is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,15 +39,15 @@ pub enum Wanted {
         /// The date of today.
         today: i32,
     },
-    /// One run for each date, whatever it costs.
+    /// One run for each span of dates, whatever it costs.
     OneRun,
 }
 
-/// Runs of one date that become one.
+/// Runs that become one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
-    /// The date, in days since 1970.
-    pub date: i32,
+    /// First and last date of their rows, in days since 1970.
+    pub dates: RangeInclusive<i32>,
     /// The runs; the files of each in the order of their rows.
     pub runs: Vec<Vec<DataFile>>,
 }
@@ -54,38 +64,81 @@ impl Job {
     }
 }
 
-/// At most one job for each date, newest first; done one after the other, they may call for more.
+/// At most one job for each span, newest first; done one after the other, they may call for more.
 pub fn plan(files: &[DataFile], wanted: Wanted) -> Vec<Job> {
-    let mut dates: BTreeMap<i32, BTreeMap<&str, Vec<DataFile>>> = BTreeMap::new();
-    for file in files {
-        dates.entry(file.date).or_default().entry(run_of(&file.path)).or_default().push(file.clone());
+    let mut runs = runs(files);
+    let mut jobs = Vec::new();
+    for length in SPANS {
+        let mut spans: BTreeMap<i32, Vec<Vec<DataFile>>> = BTreeMap::new();
+        for run in std::mem::take(&mut runs) {
+            // Dates too far apart for this span are so for any shorter one.
+            if let Some(span) = span_of(&dates(&run), length) {
+                spans.entry(span).or_default().push(run);
+            }
+        }
+        for (span, candidates) in spans {
+            match merged(span, length, &candidates, wanted) {
+                Some(merged) => jobs.push(Job { dates: all_dates(&merged), runs: merged }),
+                None => runs.extend(candidates),
+            }
+        }
     }
-    let jobs = dates.into_iter().rev().filter_map(|(date, runs)| {
-        let runs = merged(date, runs.into_values().collect(), wanted)?;
-        Some(Job { date, runs })
-    });
-    jobs.collect()
+    jobs.sort_by_key(|job| Reverse(*job.dates.end()));
+    jobs
 }
 
-/// Those runs of a date that are merged, smallest first.
-fn merged(date: i32, mut runs: Vec<Vec<DataFile>>, wanted: Wanted) -> Option<Vec<Vec<DataFile>>> {
-    for run in &mut runs {
-        run.sort_by(|one, other| one.path.cmp(&other.path));
+/// The runs that files make, each with its files in order.
+fn runs(files: &[DataFile]) -> Vec<Vec<DataFile>> {
+    let mut runs: BTreeMap<&str, Vec<DataFile>> = BTreeMap::new();
+    for file in files {
+        runs.entry(run_of(&file.path)).or_default().push(file.clone());
     }
-    runs.sort_by_key(|run| rows(run));
+    runs.values_mut().for_each(|run| run.sort_by(|one, other| one.path.cmp(&other.path)));
+    runs.into_values().collect()
+}
+
+fn dates(run: &[DataFile]) -> RangeInclusive<i32> {
+    let first = run.iter().map(|file| *file.dates.start()).min();
+    let last = run.iter().map(|file| *file.dates.end()).max();
+    first.unwrap_or(i32::MIN)..=last.unwrap_or(i32::MAX)
+}
+
+fn all_dates(runs: &[Vec<DataFile>]) -> RangeInclusive<i32> {
+    dates(&runs.concat())
+}
+
+/// The number of the span of this length that all of these dates lie in.
+fn span_of(dates: &RangeInclusive<i32>, length: i32) -> Option<i32> {
+    let span = |date: &i32| date.div_euclid(length);
+    (span(dates.start()) == span(dates.end())).then(|| span(dates.start()))
+}
+
+/// Those runs of a span that are merged, smallest first.
+fn merged(
+    span: i32,
+    length: i32,
+    candidates: &[Vec<DataFile>],
+    wanted: Wanted,
+) -> Option<Vec<Vec<DataFile>>> {
+    let all: u64 = candidates.iter().map(|run| rows(run)).sum();
+    if length > 1 && all > SPAN_ROWS_MAX {
+        return None;
+    }
     let (least, part) = match wanted {
         Wanted::OneRun => (2, u64::MAX),
-        Wanted::Worthwhile { today } if date < today => (2, ENDED_PART),
-        Wanted::Worthwhile { .. } => (RUNS_MAX, 1),
+        Wanted::Worthwhile { today } if (span + 1) * length <= today => (2, ENDED_PART),
+        Wanted::Worthwhile { .. } if length == 1 => (RUNS_MAX, 1),
+        Wanted::Worthwhile { .. } => return None,
     };
+    let mut runs: Vec<&Vec<DataFile>> = candidates.iter().collect();
+    runs.sort_by_key(|run| (rows(run), *dates(run).start()));
     // As many as can be: the largest has at most `part` times the rows that the others have together.
     let fits = |count: &usize| {
         let smaller: u64 = runs[..count - 1].iter().map(|run| rows(run)).sum();
-        rows(&runs[count - 1]) <= smaller.saturating_mul(part)
+        rows(runs[count - 1]) <= smaller.saturating_mul(part)
     };
     let count = (least..=runs.len().min(FAN_IN_MAX)).rev().find(fits)?;
-    runs.truncate(count);
-    Some(runs)
+    Some(runs.into_iter().take(count).cloned().collect())
 }
 
 /// A file of which the log does not say how many rows it has counts as one.

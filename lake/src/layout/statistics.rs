@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
-    datatypes::{DataType, TimestampMicrosecondType},
+    datatypes::{DataType, Date32Type, TimestampMicrosecondType},
 };
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value, json};
 
-use super::SORT;
+use super::{SORT, date_text};
+use crate::table::DATE;
 
 /// Row count, null counts, and the range of each sort column, of rows that come batch by batch.
 #[derive(Debug, Default)]
@@ -18,6 +19,7 @@ pub struct Statistics {
     nulls: BTreeMap<String, usize>,
     texts: BTreeMap<&'static str, (String, String)>,
     times: BTreeMap<&'static str, (i64, i64)>,
+    dates: Option<(i32, i32)>,
 }
 
 impl Statistics {
@@ -53,6 +55,12 @@ impl Statistics {
                 let range = self.times.entry(name).or_insert((*least, *greatest));
                 *range = (range.0.min(*least), range.1.max(*greatest));
             }
+            DataType::Date32 => {
+                let dates = column.as_primitive::<Date32Type>().values();
+                let Some((least, greatest)) = dates.iter().min().zip(dates.iter().max()) else { return };
+                let range = self.dates.get_or_insert((*least, *greatest));
+                *range = (range.0.min(*least), range.1.max(*greatest));
+            }
             _ => {}
         }
     }
@@ -74,6 +82,10 @@ impl Statistics {
                 low.insert((*name).to_owned(), least.into());
                 high.insert((*name).to_owned(), greatest.into());
             }
+        }
+        if let Some((least, greatest)) = self.dates {
+            low.insert(DATE.to_owned(), date_text(least).into());
+            high.insert(DATE.to_owned(), date_text(greatest).into());
         }
         json!({ "numRecords": self.rows, "minValues": low, "maxValues": high, "nullCount": self.nulls })
     }

@@ -26,8 +26,8 @@ fn rows_lie_sorted_in_one_file_a_date_with_statistics() {
     let day = 86_400_000_000;
     let rows = rows(&[("b", day + 2, 1.0), ("a", 3, 2.0), ("a", day + 1, 3.0), ("b", day, 4.0)]);
     let files = encode(&rows.schema(), &[rows]).unwrap();
-    let dates: Vec<_> = files.iter().map(|file| (file.date.as_str(), file.rows)).collect();
-    assert_eq!(dates, [("1970-01-01", 1), ("1970-01-02", 3)]);
+    let dates: Vec<_> = files.iter().map(|file| (file.date, file.rows)).collect();
+    assert_eq!(dates, [(0, 1), (1, 3)]);
     let stats = &files[1].stats;
     assert_eq!((&stats["minValues"]["device"], &stats["maxValues"]["device"]), (&"a".into(), &"b".into()));
     assert_eq!(stats["maxValues"]["time"], "1970-01-02T00:00:00.000002Z");
@@ -41,8 +41,36 @@ fn rows_lie_sorted_in_one_file_a_date_with_statistics() {
     let columns = file.metadata().row_group(0).columns();
     assert!(columns.iter().all(|column| column.compression() == Compression::ZSTD(ZstdLevel::default())));
     assert!(columns[2].encodings().any(|encoding| encoding == Encoding::DELTA_BINARY_PACKED));
-    assert!(columns[3].encodings().any(|encoding| encoding == Encoding::BYTE_STREAM_SPLIT));
-    assert!(columns.len() == 4, "the partition column is not stored");
+    assert_eq!(
+        (&stats["minValues"]["date"], &stats["maxValues"]["date"]),
+        (&"1970-01-02".into(), &"1970-01-02".into())
+    );
+}
+
+#[test]
+fn measured_values_are_a_dictionary_as_long_as_they_are_few_and_counters_never() {
+    let columns = |counter: bool| {
+        let rows = rows(&[("a", 1, 0.5), ("a", 2, 0.5)]);
+        let mut fields: Vec<Field> =
+            rows.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+        if counter {
+            fields[3].metadata_mut().insert("counter".into(), "true".into());
+        }
+        Arc::new(Schema::new(fields))
+    };
+    let encodings = |columns: SchemaRef, values: Vec<f64>| {
+        let entries: Vec<_> = values.iter().enumerate().map(|(n, value)| ("a", n as i64, *value)).collect();
+        let rows = rows(&entries).with_schema(columns.clone()).unwrap();
+        let file = encode(&columns, &[rows]).unwrap().remove(0);
+        let file = SerializedFileReader::new(file.bytes).unwrap();
+        let found: Vec<Encoding> = file.metadata().row_group(0).column(3).encodings().collect();
+        (found.contains(&Encoding::RLE_DICTIONARY), found.contains(&Encoding::BYTE_STREAM_SPLIT))
+    };
+    let few = || (0..50_000).map(|n| f64::from(n % 100) / 2.0).collect::<Vec<_>>();
+    let many = || (0..50_000).map(f64::from).collect::<Vec<_>>();
+    assert_eq!(encodings(columns(false), few()), (true, false));
+    assert_eq!(encodings(columns(false), many()), (true, true));
+    assert_eq!(encodings(columns(true), few()), (false, true));
 }
 
 #[test]

@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Int64Array, StringViewArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
+use arrow::array::{Array, AsArray, Date32Array, Int64Array, StringViewArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, Schema, TimeUnit};
 use futures::stream;
 use proptest::prelude::*;
 
 use super::*;
 
-/// Tenant, device, time.
-type Key = (Option<String>, String, i64);
+/// Tenant, date, device, time.
+type Key = (Option<String>, i32, String, i64);
 
 fn columns() -> SchemaRef {
     let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
@@ -17,6 +17,7 @@ fn columns() -> SchemaRef {
         Field::new("device", DataType::Utf8View, false),
         Field::new("time", time, false),
         Field::new("number", DataType::Int64, false),
+        Field::new("date", DataType::Date32, false),
     ]))
 }
 
@@ -26,9 +27,10 @@ fn batch(rows: &[(Key, i64)]) -> RecordBatch {
         columns(),
         vec![
             Arc::new(StringViewArray::from_iter(rows.iter().map(|((tenant, ..), _)| tenant.as_deref()))),
-            Arc::new(StringViewArray::from_iter_values(rows.iter().map(|((_, device, _), _)| device))),
+            Arc::new(StringViewArray::from_iter_values(rows.iter().map(|((_, _, device, _), _)| device))),
             Arc::new(times.with_timezone("UTC")),
             Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, number)| *number))),
+            Arc::new(Date32Array::from_iter_values(rows.iter().map(|((_, date, ..), _)| *date))),
         ],
     )
     .unwrap()
@@ -53,9 +55,10 @@ fn rows_of(batch: &RecordBatch) -> Vec<(Key, i64)> {
     let (tenants, devices) = (batch.column(0).as_string_view(), batch.column(1).as_string_view());
     let times = batch.column(2).as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
     let numbers = batch.column(3).as_primitive::<Int64Type>();
+    let dates = batch.column(4).as_primitive::<Date32Type>();
     let row = |row: usize| {
         let tenant = tenants.is_valid(row).then(|| tenants.value(row).to_owned());
-        ((tenant, devices.value(row).to_owned(), times.value(row)), numbers.value(row))
+        ((tenant, dates.value(row), devices.value(row).to_owned(), times.value(row)), numbers.value(row))
     };
     (0..batch.num_rows()).map(row).collect()
 }
@@ -71,6 +74,7 @@ async fn merged(runs: Vec<Run>) -> Vec<(Key, i64)> {
 
 fn keys() -> impl Strategy<Value = Key> {
     (prop::option::of("[a-c]{0,2}"), "[a-d]{1,2}", 0..50_i64)
+        .prop_map(|(tenant, device, time)| (tenant, (time / 20) as i32, device, time))
 }
 
 proptest! {
@@ -97,7 +101,7 @@ proptest! {
 
 #[test]
 fn many_rows_come_page_by_page() {
-    let key = |n: i64| ((Some("t".to_owned()), "d".to_owned(), n), n);
+    let key = |n: i64| ((Some("t".to_owned()), (n / 20_000) as i32, "d".to_owned(), n), n);
     let runs = (0..3).map(|run_number| {
         let rows = (0..20_000).map(|n| key(n * 3 + run_number)).collect();
         run(rows, &[1_000])

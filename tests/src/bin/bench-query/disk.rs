@@ -95,7 +95,7 @@ async fn lake(folder: &Path, data: &Path) -> anyhow::Result<Lake> {
     .await?;
     city.stop().await;
     let lake = Lake::open(&root.display().to_string()).await?;
-    let lease = Lease::take(lake.store(), "bench", i64::MAX / 2).await?;
+    let lease = Lease::take(lake.store(), keep::SOURCE, i64::MAX / 2).await?;
     for domain in lake.domains().await?.iter().filter(|domain| ["fleet", "energy"].contains(&domain.name())) {
         let table = lake.table(domain.name());
         table.fence(&lease).await?;

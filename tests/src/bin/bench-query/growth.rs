@@ -2,8 +2,9 @@
 
 use crate::{
     Args, country,
+    ours::{ask, ours},
     question::Dialect,
-    race::{ask, median, ours},
+    race::median,
 };
 
 /// Of all rows, the parts of which the country is made.

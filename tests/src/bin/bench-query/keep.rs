@@ -10,6 +10,9 @@ use zeugma_lake::{
 };
 use zeugma_schemas::domain::{Domain, Domains};
 
+/// The journal that the rows would have come by.
+pub const SOURCE: &str = "bench";
+
 /// Commits after which the log is asked whether a checkpoint is due.
 const COMMITS_A_CHECK: u64 = 100;
 
@@ -56,7 +59,7 @@ impl Writer {
     async fn new(root: &Path, sealed: &Path, domains: &Domains) -> anyhow::Result<Writer> {
         let lake = Lake::open(&root.display().to_string()).await?;
         lake.keep_schemas(domains).await?;
-        let lease = Lease::take(lake.store(), "bench", 0).await?;
+        let lease = Lease::take(lake.store(), SOURCE, 0).await?;
         let mut tables = BTreeMap::new();
         for domain in domains.iter() {
             let table = lake.table(domain.name());
@@ -91,19 +94,27 @@ impl Writer {
     }
 }
 
-/// Makes one run of each date of a table.
+/// Compacts a table, and keeps the newest reading of each device.
 pub async fn compact(table: &Table, domain: &Domain, lease: &Lease) -> anyhow::Result<()> {
-    let snapshot = table.load().await?;
-    for (number, job) in plan(snapshot.files(), Wanted::OneRun).iter().enumerate() {
-        let compaction = Compaction {
-            table: table.clone(),
-            columns: domain.columns().clone(),
-            lease: lease.clone(),
-            file_rows_max: FILE_ROWS_MAX,
-            number: number as u64,
-        };
-        compaction.run(job, 0, |_| ()).await?;
+    let mut number = 0;
+    loop {
+        let jobs = plan(table.load().await?.files(), Wanted::OneRun);
+        if jobs.is_empty() {
+            break;
+        }
+        for job in jobs {
+            let compaction = Compaction {
+                table: table.clone(),
+                columns: domain.columns().clone(),
+                lease: lease.clone(),
+                file_rows_max: FILE_ROWS_MAX,
+                number,
+            };
+            compaction.run(&job, 0, |_| ()).await?;
+            number += 1;
+        }
     }
     table.checkpoint(KEEP_MIN, 0).await?;
-    Ok(())
+    let latest = table.latest(&*table.load().await?, domain.columns(), None).await?;
+    Ok(table.keep_latest(&latest).await?)
 }

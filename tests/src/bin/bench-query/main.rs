@@ -10,6 +10,7 @@ mod database;
 mod disk;
 mod growth;
 mod keep;
+mod ours;
 mod question;
 mod race;
 mod rows;
@@ -18,6 +19,10 @@ mod trucks;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measures questions against DuckDB and ClickHouse; prints times and ratios
 #[derive(Debug, Parser)]

@@ -1,18 +1,15 @@
 //! The same questions to all, in turns; and the table of what came out.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Instant};
 
 use anyhow::Context;
 use zeugma_lake::Lake;
-use zeugma_query::{Config, Grant, Query};
+use zeugma_query::Query;
 
 use crate::{
-    Args,
-    answer::{self, Columns},
+    Args, answer,
     database::Database,
+    ours::{ask, ours},
     question::{Dialect, Question},
 };
 
@@ -65,12 +62,6 @@ pub async fn run(
     Ok(())
 }
 
-/// Our reader of a lake, with twice the time that a question has by default.
-pub fn ours(lake: &Lake) -> anyhow::Result<Query> {
-    let config = Config { time_max: Duration::from_secs(120), ..Config::default() };
-    Ok(Query::new(lake.clone(), None, config)?)
-}
-
 struct Found {
     rows: usize,
     ours: Times,
@@ -102,14 +93,6 @@ async fn ask_all(
         }
     }
     Ok(found)
-}
-
-/// Asks us, and answers after how many milliseconds the last row was there.
-pub async fn ask(query: &Query, sql: &str) -> anyhow::Result<(f64, Columns)> {
-    let started = Instant::now();
-    let batches = query.sql(&Grant::All, sql).await?;
-    let ms = started.elapsed().as_secs_f64() * 1e3;
-    Ok((ms, answer::columns(&batches)?))
 }
 
 fn print_line(question: &Question, found: &Found, ratios: &mut [Vec<f64>]) {

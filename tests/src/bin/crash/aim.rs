@@ -92,11 +92,8 @@ impl Aim {
                 })
             }
             Aim::File => {
-                let folders = partitions(&place.table());
-                let before: Vec<_> = folders.iter().map(|folder| changed(folder)).collect();
-                let is_new =
-                    || folders.iter().zip(&before).any(|(folder, before)| changed(folder) != *before);
-                watch(Duration::from_micros(200), is_new)
+                let before = changed(&place.table());
+                watch(Duration::from_micros(200), || changed(&place.table()) != before)
             }
             Aim::Compact => {
                 let before = compacted(&place.table());
@@ -146,17 +143,9 @@ fn segments(journal: &Path) -> Vec<PathBuf> {
     entries.filter(|path| path.extension().is_some_and(|end| end == "journal")).collect()
 }
 
-/// The table's folder and those of its dates.
-fn partitions(table: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(table).into_iter().flatten().flatten().map(|entry| entry.path());
-    let dates = entries.filter(|path| path.to_string_lossy().contains("date="));
-    dates.chain([table.to_owned()]).collect()
-}
-
 /// Files that compactions have written or begun.
 fn compacted(table: &Path) -> usize {
-    let folders = partitions(table);
-    let names = folders.iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten());
+    let names = std::fs::read_dir(table).into_iter().flatten().flatten();
     names.filter(|entry| entry.file_name().to_string_lossy().starts_with("run-")).count()
 }
 
