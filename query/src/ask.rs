@@ -88,16 +88,17 @@ impl Query {
     pub async fn ask(&self, grant: &Grant, rows: Rows, sql: &str) -> Result<Answer, Error> {
         let started = Started::at_place(&self.shared, grant).await?;
         let plan = async {
+            let statement = self.shared.sessions.read(sql)?;
             let known = self.shared.catalog.tables().await?;
             let mut session = self.session(&known, grant, rows, &started)?;
-            if session.unknown_name(sql)?.is_some() {
+            if session.unknown_name(&statement)?.is_some() {
                 let known = self.shared.catalog.tables_again().await?;
                 session = self.session(&known, grant, rows, &started)?;
             }
             if matches!(rows, Rows::Version(_)) {
-                session.check_one_table(sql)?;
+                session.check_one_table(&statement)?;
             }
-            session.plan(sql).await.map_err(|error| session.explain(error, sql))
+            session.plan(statement).await
         };
         let plan = started.in_time(plan).await?;
         started.answer(plan).await

@@ -15,6 +15,7 @@ use datafusion::{
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
     prelude::{SQLOptions, SessionConfig, SessionContext},
+    sql::parser::Statement,
 };
 use zeugma_lake::Lake;
 
@@ -48,6 +49,14 @@ impl Sessions {
         Ok(Sessions { template })
     }
 
+    /// Reads a question that came as text.
+    ///
+    /// # Errors
+    /// As [`statement::parse`].
+    pub fn read(&self, sql: &str) -> Result<Statement, Error> {
+        statement::parse(&self.template, sql)
+    }
+
     /// A session that holds the known tables, cut to the grant.
     pub fn session(&self, tables: &Tables, known: &Known) -> Result<Session, Error> {
         let schema = MemorySchemaProvider::new();
@@ -68,47 +77,46 @@ impl Sessions {
         let mut state = state.build();
         let at = TableAt { of: tables.clone(), tables: known.tables.clone() };
         state.register_udtf(TABLE_AT, Arc::new(at));
-        Ok(Session { context: SessionContext::new_with_state(state), tables: known.names().collect() })
+        Ok(Session { state, tables: known.names().collect() })
     }
 }
 
 /// One question's session.
 pub struct Session {
-    context: SessionContext,
+    state: SessionState,
     tables: BTreeSet<String>,
 }
 
 impl Session {
     /// Plans a question that came as text.
-    pub async fn plan(&self, sql: &str) -> Result<DataFrame, Error> {
-        let state = self.context.state();
-        let mut statement = statement::parse(&state, sql)?;
+    pub async fn plan(&self, mut statement: Statement) -> Result<DataFrame, Error> {
+        let unknown = self.unknown_name(&statement)?;
         wildcard::hide_date(&mut statement, &self.tables);
-        let plan = state.statement_to_plan(statement).await?;
+        let planned = self.state.statement_to_plan(statement).await;
+        let plan = planned.map_err(|error| self.explain(error.into(), unknown))?;
         let options =
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         options
             .verify_plan(&plan)
             .map_err(|_| Error::ReadOnly("a statement that makes or changes something".into()))?;
-        Ok(DataFrame::new(state, plan))
+        Ok(DataFrame::new(self.state.clone(), plan))
     }
 
     /// A table of ours, to build a question on without any text.
     pub async fn table(&self, name: &str) -> Result<DataFrame, Error> {
         // Quoted names are taken as they are: nothing of a name is ever parsed.
         let reference = TableReference::full(CATALOG, SCHEMA, name);
-        Ok(self.context.table(reference).await?)
+        Ok(SessionContext::new_with_state(self.state.clone()).table(reference).await?)
     }
 
     /// A table that a question names and that this session does not have.
-    pub fn unknown_name(&self, sql: &str) -> Result<Option<String>, Error> {
-        let state = self.context.state();
-        let references = state.resolve_table_references(&statement::parse(&state, sql)?)?;
+    pub fn unknown_name(&self, statement: &Statement) -> Result<Option<String>, Error> {
+        let references = self.state.resolve_table_references(statement)?;
         let in_ours = |schema: Option<&str>| schema.is_none_or(|schema| schema == SCHEMA);
         let unknown = |found: &&TableReference| {
             in_ours(found.schema())
                 && !self.tables.contains(found.table())
-                && !is_function(&state, found.table())
+                && !is_function(&self.state, found.table())
         };
         Ok(references.iter().find(unknown).map(|found| found.table().to_owned()))
     }
@@ -117,11 +125,10 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Invalid`] where it is not.
-    pub fn check_one_table(&self, sql: &str) -> Result<(), Error> {
-        let state = self.context.state();
-        let named = state.resolve_table_references(&statement::parse(&state, sql)?)?;
+    pub fn check_one_table(&self, statement: &Statement) -> Result<(), Error> {
+        let named = self.state.resolve_table_references(statement)?;
         match named.as_slice() {
-            [one] if !is_function(&state, one.table()) => Ok(()),
+            [one] if !is_function(&self.state, one.table()) => Ok(()),
             _ => Err(Error::Invalid(
                 "`version` is for a question about one table; in others write table_at('fleet', 3)".into(),
             )),
@@ -129,9 +136,9 @@ impl Session {
     }
 
     /// The same error, or a clearer one where a name is the reason.
-    pub fn explain(&self, error: Error, sql: &str) -> Error {
-        match (error, self.unknown_name(sql)) {
-            (Error::Sql { place, .. }, Ok(Some(unknown))) => {
+    fn explain(&self, error: Error, unknown: Option<String>) -> Error {
+        match (error, unknown) {
+            (Error::Sql { place, .. }, Some(unknown)) => {
                 let known: Vec<&str> = self.tables.iter().map(String::as_str).collect();
                 let message = format!("there is no table `{unknown}`; there are {}", known.join(", "));
                 Error::Sql { message, place }
