@@ -139,17 +139,17 @@ pub(crate) fn properties(columns: &Schema) -> WriterProperties {
 
 fn encoding(builder: WriterPropertiesBuilder, field: &Field) -> WriterPropertiesBuilder {
     let column = ColumnPath::from(field.name().as_str());
-    let (encoding, is_counter) = match field.data_type() {
+    let (encoding, dictionary) = match field.data_type() {
         DataType::Timestamp(..) | DataType::Date32 | DataType::Int64 | DataType::Int32 => {
-            (Encoding::DELTA_BINARY_PACKED, true)
+            (Encoding::DELTA_BINARY_PACKED, false)
         }
         DataType::Float64 | DataType::Float32 => {
-            (Encoding::BYTE_STREAM_SPLIT, field.metadata().contains_key("counter"))
+            (Encoding::BYTE_STREAM_SPLIT, !field.metadata().contains_key("counter"))
         }
         _ => return builder,
     };
     let builder = builder.set_column_encoding(column.clone(), encoding);
-    if is_counter {
+    if !dictionary {
         return builder.set_column_dictionary_enabled(column, false);
     }
     // The encoding is for what comes when the dictionary of a row group is full.

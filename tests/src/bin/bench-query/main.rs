@@ -8,6 +8,7 @@ mod answer;
 mod country;
 mod database;
 mod disk;
+mod fair;
 mod growth;
 mod keep;
 mod ours;
@@ -65,6 +66,8 @@ enum Part {
     Disk,
     /// Questions about one tenant, of a tenth, a third and all of the country
     Growth,
+    /// Short questions and ingest, beside long questions about the whole country
+    Fair,
 }
 
 #[tokio::main]
@@ -84,6 +87,7 @@ async fn main() -> anyhow::Result<()> {
             Part::Trucks => trucks::measure(&args).await?,
             Part::Disk => disk::measure(&args).await?,
             Part::Growth => growth::measure(&args).await?,
+            Part::Fair => fair::measure(&args).await?,
         }
     }
     Ok(())
