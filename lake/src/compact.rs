@@ -27,7 +27,7 @@ use crate::{
     Error, Lease, Snapshot, Store, Table,
     append::check_fence,
     find,
-    layout::{self, ROW_GROUP_ROWS, Statistics},
+    layout::{self, Lasting, ROW_GROUP_ROWS, Statistics},
     priority::{Elsewhere, Priority},
     sealed,
     snapshot::DataFile,
@@ -241,7 +241,7 @@ impl File {
         let columns = rows.schema();
         let place = Path::from(table.path(&path));
         let object = BufWriter::new(store, place);
-        let properties = layout::properties(&columns);
+        let properties = layout::properties(&columns, Lasting::Years);
         let writer = AsyncArrowWriter::try_new(object, columns, Some(properties))?;
         Ok(File { path, statistics: Statistics::default(), writer })
     }

@@ -260,8 +260,11 @@ impl Table {
     /// these can still read it.
     pub async fn keep_latest(&self, latest: &Latest) -> Result<(), Error> {
         let columns = latest.rows.schema();
-        let mut writer =
-            ArrowWriter::try_new(Vec::new(), columns.clone(), Some(layout::properties(&columns)))?;
+        let mut writer = ArrowWriter::try_new(
+            Vec::new(),
+            columns.clone(),
+            Some(layout::properties(&columns, layout::Lasting::Soon)),
+        )?;
         writer.write(&latest.rows)?;
         let folder = self.latest_folder();
         let path = format!("{folder}/{:020}.parquet", latest.version);

@@ -72,7 +72,8 @@ pub fn encode(columns: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<Encode
 }
 
 fn encode_date(date: i32, rows: &RecordBatch) -> Result<Encoded, Error> {
-    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties(&rows.schema())))?;
+    let mut writer =
+        ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties(&rows.schema(), Lasting::Soon)))?;
     writer.write(rows)?;
     let bytes = writer.into_inner()?.into();
     let mut statistics = Statistics::default();
@@ -126,26 +127,40 @@ fn ranks(texts: &[&StringViewArray], rows: usize) -> Vec<usize> {
     found.into_iter().map(|number| ranks[number]).collect()
 }
 
+/// How long a file lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lasting {
+    /// Until its date is compacted: it is written quickly, as devices keep the machine busy.
+    Soon,
+    /// For years: it is written small.
+    Years,
+}
+
 /// How the columns of a file are encoded.
-pub(crate) fn properties(columns: &Schema) -> WriterProperties {
+pub(crate) fn properties(columns: &Schema, lasting: Lasting) -> WriterProperties {
+    let level = match lasting {
+        Lasting::Soon => 1,
+        Lasting::Years => 3,
+    };
     let builder = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).expect("zstd has level 3")))
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(level).expect("zstd has levels 1 to 22")))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_write_batch_size(PAGE_ROWS)
         .set_created_by(concat!("zeugma ", env!("CARGO_PKG_VERSION")).to_owned());
-    columns.fields().iter().fold(builder, |builder, field| encoding(builder, field)).build()
+    columns.fields().iter().fold(builder, |builder, field| encoding(builder, field, lasting)).build()
 }
 
-fn encoding(builder: WriterPropertiesBuilder, field: &Field) -> WriterPropertiesBuilder {
+fn encoding(builder: WriterPropertiesBuilder, field: &Field, lasting: Lasting) -> WriterPropertiesBuilder {
     let column = ColumnPath::from(field.name().as_str());
     let (encoding, dictionary) = match field.data_type() {
         DataType::Timestamp(..) | DataType::Date32 | DataType::Int64 | DataType::Int32 => {
             (Encoding::DELTA_BINARY_PACKED, false)
         }
-        DataType::Float64 | DataType::Float32 => {
-            (Encoding::BYTE_STREAM_SPLIT, !field.metadata().contains_key("counter"))
-        }
+        DataType::Float64 | DataType::Float32 => (
+            Encoding::BYTE_STREAM_SPLIT,
+            lasting == Lasting::Years && !field.metadata().contains_key("counter"),
+        ),
         _ => return builder,
     };
     let builder = builder.set_column_encoding(column.clone(), encoding);

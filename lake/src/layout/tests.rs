@@ -48,7 +48,7 @@ fn rows_lie_sorted_in_one_file_a_date_with_statistics() {
 }
 
 #[test]
-fn measured_values_are_a_dictionary_as_long_as_they_are_few_and_counters_never() {
+fn measured_values_that_are_few_become_a_dictionary_where_files_last() {
     let columns = |counter: bool| {
         let rows = rows(&[("a", 1, 0.5), ("a", 2, 0.5)]);
         let mut fields: Vec<Field> =
@@ -58,19 +58,22 @@ fn measured_values_are_a_dictionary_as_long_as_they_are_few_and_counters_never()
         }
         Arc::new(Schema::new(fields))
     };
-    let encodings = |columns: SchemaRef, values: Vec<f64>| {
+    let encodings = |columns: SchemaRef, values: Vec<f64>, lasting: Lasting| {
         let entries: Vec<_> = values.iter().enumerate().map(|(n, value)| ("a", n as i64, *value)).collect();
         let rows = rows(&entries).with_schema(columns.clone()).unwrap();
-        let file = encode(&columns, &[rows]).unwrap().remove(0);
-        let file = SerializedFileReader::new(file.bytes).unwrap();
+        let properties = Some(properties(&columns, lasting));
+        let mut writer = ArrowWriter::try_new(Vec::new(), columns, properties).unwrap();
+        writer.write(&rows).unwrap();
+        let file = SerializedFileReader::new(Bytes::from(writer.into_inner().unwrap())).unwrap();
         let found: Vec<Encoding> = file.metadata().row_group(0).column(3).encodings().collect();
         (found.contains(&Encoding::RLE_DICTIONARY), found.contains(&Encoding::BYTE_STREAM_SPLIT))
     };
     let few = || (0..50_000).map(|n| f64::from(n % 100) / 2.0).collect::<Vec<_>>();
     let many = || (0..50_000).map(f64::from).collect::<Vec<_>>();
-    assert_eq!(encodings(columns(false), few()), (true, false));
-    assert_eq!(encodings(columns(false), many()), (true, true));
-    assert_eq!(encodings(columns(true), few()), (false, true));
+    assert_eq!(encodings(columns(false), few(), Lasting::Years), (true, false));
+    assert_eq!(encodings(columns(false), many(), Lasting::Years), (true, true));
+    assert_eq!(encodings(columns(true), few(), Lasting::Years), (false, true));
+    assert_eq!(encodings(columns(false), few(), Lasting::Soon), (false, true));
 }
 
 #[test]
