@@ -200,11 +200,15 @@ impl Keys {
     }
 }
 
-/// A file of the store, as Parquet reads it: in ranges.
-struct Reader {
-    store: Arc<dyn ObjectStore>,
-    path: Path,
-    size: u64,
+/// A file of a store, as Parquet reads it: in ranges.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    /// Where it lies.
+    pub store: Arc<dyn ObjectStore>,
+    /// Its path from the root of the store.
+    pub path: Path,
+    /// Bytes.
+    pub size: u64,
 }
 
 impl AsyncFileReader for Reader {

@@ -17,7 +17,11 @@ use deltalake_core::{kernel::Action, logstore::get_actions};
 use futures::TryStreamExt;
 use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
 
-use crate::{Error, Snapshot, Table, find, layout, snapshot::DataFile};
+use crate::{
+    Error, Snapshot, Table, find,
+    layout::{self, Lasting},
+    snapshot::DataFile,
+};
 
 /// Rows that are gathered before they are folded in: with all their columns some 100 MB.
 const GATHERED_ROWS_MAX: usize = 500_000;
@@ -263,7 +267,7 @@ impl Table {
         let mut writer = ArrowWriter::try_new(
             Vec::new(),
             columns.clone(),
-            Some(layout::properties(&columns, layout::Lasting::Soon)),
+            Some(layout::properties(&columns, Lasting::Soon)),
         )?;
         writer.write(&latest.rows)?;
         let folder = self.latest_folder();

@@ -93,8 +93,8 @@ pub fn without_date(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     rows.project(&stored)
 }
 
-/// The rows' numbers in the order of [`SORT`] but for the date, missing texts first. Texts are few and rows are many, so each
-/// row is compared by the rank of its texts, and by its times.
+/// The rows' numbers in the order of [`SORT`] but for the date, missing texts first. Texts are few and rows are
+/// many, so each row is compared by the rank of its texts, and by its times.
 fn order(rows: &RecordBatch) -> Vec<u32> {
     let columns = || SORT.iter().filter_map(|name| rows.column_by_name(name));
     let texts: Vec<_> = columns().filter_map(|column| column.as_string_view_opt()).collect();

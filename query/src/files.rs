@@ -19,6 +19,7 @@ use parquet::{
     errors::{ParquetError, Result as ParquetResult},
     file::metadata::{PageIndexPolicy, ParquetMetaData},
 };
+use zeugma_lake::find::Reader;
 
 /// Opens files of a store. The engine's own factory keeps footers alone and reads the page index of a file for each
 /// question again, which takes longer than the pages that it leads to.
@@ -31,7 +32,7 @@ pub struct Files {
 }
 
 struct File {
-    store: Arc<dyn ObjectStore>,
+    reader: Reader,
     cache: Arc<FileMetadataCache>,
     meta: ObjectMeta,
     /// Bytes at its end that are read at once, as the footer is among them.
@@ -46,22 +47,19 @@ impl ParquetFileReaderFactory for Files {
         end_bytes: Option<usize>,
         _metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
-        let (store, cache) = (self.store.clone(), self.cache.clone());
-        Ok(Box::new(File { store, cache, meta: file.object_meta, end_bytes }))
+        let meta = file.object_meta;
+        let reader = Reader { store: self.store.clone(), path: meta.location.clone(), size: meta.size };
+        Ok(Box::new(File { reader, cache: self.cache.clone(), meta, end_bytes }))
     }
 }
 
 impl AsyncFileReader for File {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
-        async move {
-            let bytes = self.store.get_ranges(&self.meta.location, &[range]).await?.pop();
-            bytes.ok_or_else(|| ParquetError::General("a range without bytes".into()))
-        }
-        .boxed()
+        self.reader.get_bytes(range)
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
-        async move { Ok(self.store.get_ranges(&self.meta.location, &ranges).await?) }.boxed()
+        self.reader.get_byte_ranges(ranges)
     }
 
     fn get_metadata<'a>(
@@ -69,7 +67,7 @@ impl AsyncFileReader for File {
         _options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
         async move {
-            let metadata = DFParquetMetadata::new(self.store.as_ref(), &self.meta)
+            let metadata = DFParquetMetadata::new(self.reader.store.as_ref(), &self.meta)
                 .with_file_metadata_cache(Some(self.cache.clone()))
                 .with_metadata_size_hint(self.end_bytes)
                 .with_page_index_policy(Some(PageIndexPolicy::Optional));

@@ -1,7 +1,8 @@
 //! Late readings: at or before their device's watermark, so only a comparison tells whether they are new.
 //!
 //! They are decided in batches and in journal order: the tail is asked first, then a snapshot that reaches
-//! at least as far as the tail had released at that moment, one scan of key columns for each table. So a reading that is in either is found, whatever commits meanwhile.
+//! at least as far as the tail had released at that moment, one scan of key columns for each table. So a
+//! reading that is in either is found, whatever commits meanwhile.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
