@@ -3,31 +3,23 @@
 //! The files are not part of the project. Where they are not beside it, the tests say so and end: set
 //! `ZEUGMA_REAL_DATA` to their folder to run them.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::path::PathBuf;
 
-use clap::Parser;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
-use zeugma::{cli::Command, replay};
-use zeugma_tests::{City, peers};
+use zeugma::replay;
+pub(super) use zeugma_tests::real_data::texts;
+use zeugma_tests::{
+    City, peers,
+    real_data::{self, AUSTIN, AUSTIN_FLAGS, SWISS, SWISS_FLAGS},
+};
 
 /// The files below a folder of the real data, by name.
 pub(super) fn files(folder: &str) -> Option<Vec<PathBuf>> {
-    let Some(data) = peers::real_data() else {
+    let files = real_data::files(folder).unwrap();
+    if files.is_none() {
         eprintln!("skipped: the real data is not here; set ZEUGMA_REAL_DATA to its folder");
-        return None;
-    };
-    let mut files: Vec<_> = std::fs::read_dir(data.join(folder))
-        .unwrap_or_else(|error| panic!("{}: {error}", data.join(folder).display()))
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|end| end == "gz"))
-        .collect();
-    files.sort();
-    Some(files)
-}
-
-pub(super) fn texts(files: &[PathBuf]) -> Vec<String> {
-    files.iter().map(|file| file.display().to_string()).collect()
+    }
+    files
 }
 
 pub(super) fn expected(set: &str, files: &[PathBuf]) -> Value {
@@ -38,13 +30,7 @@ pub(super) fn expected(set: &str, files: &[PathBuf]) -> Value {
 
 /// `zeugma replay` with these flags.
 pub(super) async fn replay(city: &City, files: &[PathBuf], flags: &[&str]) -> replay::Summary {
-    let words = ["zeugma", "replay"].map(str::to_owned).into_iter().chain(texts(files));
-    let words = words
-        .chain(flags.iter().map(ToString::to_string))
-        .chain(["--mqtt".to_owned(), city.mqtt().to_string()]);
-    let cli = zeugma::cli::Cli::try_parse_from(words.map(OsString::from)).unwrap();
-    let Command::Replay(args) = cli.command else { panic!("another command") };
-    replay::run(&args, CancellationToken::new()).await.unwrap()
+    real_data::replay(city.mqtt(), files, flags).await.unwrap()
 }
 
 /// Everything that the independent program counted, against our SQL.
@@ -102,11 +88,9 @@ pub(super) const SPACES: [&str; 4] = ["--map", "occupied_spaces=Occupancy", "--m
 
 #[tokio::test(flavor = "multi_thread")]
 async fn buses_of_austin_answer_as_their_files_say() {
-    let Some(files) = files("fleet/capmetro_austin_bus") else { return };
+    let Some(files) = files(AUSTIN) else { return };
     let city = City::start().await;
-    let flags = "--tenant austin --domain fleet --device-column vehicle_id --time-column timestamp \
-                 --map latitude=latitude --map longitude=longitude --map speed_kmh=speed*3.6";
-    let summary = replay(&city, &files, &flags.split_whitespace().collect::<Vec<_>>()).await;
+    let summary = replay(&city, &files, &AUSTIN_FLAGS.split_whitespace().collect::<Vec<_>>()).await;
     let expected = expected("austin", &files);
     compare(&city, &expected, summary).await;
     let newest = city
@@ -157,17 +141,9 @@ async fn car_parks_of_bath_and_birmingham_answer_as_their_files_say() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn meters_of_switzerland_answer_as_their_files_say() {
-    let Some(files) = files("energy/swiss_15min_537_households") else { return };
+    let Some(files) = files(SWISS) else { return };
     let city = City::start().await;
-    let prepared = city.folder().join("swiss.csv");
-    let inputs = texts(&files);
-    let mut args: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    let out = prepared.display().to_string();
-    args.extend(["--out", &out]);
-    peers::python("prepare_swiss.py", &args);
-    let flags = "--tenant basel --domain energy --device-column device --time-column time \
-                 --map energy_import_wh=energy_import_wh --map active_power_w=active_power_w";
-    let prepared = [prepared];
-    let summary = replay(&city, &prepared, &flags.split_whitespace().collect::<Vec<_>>()).await;
+    let prepared = [real_data::prepare_swiss(&files, city.folder().join("swiss.csv"))];
+    let summary = replay(&city, &prepared, &SWISS_FLAGS.split_whitespace().collect::<Vec<_>>()).await;
     compare(&city, &expected("swiss", &prepared), summary).await;
 }

@@ -11,6 +11,7 @@
 //! - [`wire`] - a connection that can be cut or frozen
 //! - [`storm`] - thousands of devices at once, and bad guests
 //! - [`peers`] - other people's programs: mosquitto, and Python with fastavro and DuckDB
+//! - [`real_data`] - real vehicles, car parks and meters, where the machine has them
 //! - [`simulation`] - every failure we know of, from a seed
 
 pub mod ask;
@@ -22,6 +23,7 @@ pub mod load;
 pub mod peers;
 pub mod process;
 pub mod program;
+pub mod real_data;
 #[path = "../simulation/mod.rs"]
 pub mod simulation;
 pub mod storm;

@@ -1,6 +1,6 @@
 //! A year of a country: vehicles, meters and car parks of 332 tenants.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use arrow::array::{ArrayRef, BooleanBuilder, Int32Builder, RecordBatch};
 use fastrand::Rng;
@@ -36,7 +36,7 @@ const ROWS_A_DAY: i64 = VEHICLES as i64 * DAY_US / VEHICLE_INTERVAL_US
 /// Makes the rows, and compares the questions of the country.
 pub async fn measure(args: &Args) -> anyhow::Result<()> {
     let lake = lake(args, days_of(args.rows)).await?;
-    let folder = args.data.join(name(days_of(args.rows)));
+    let folder = folder(args, days_of(args.rows));
     race::run("country", args, &folder, &lake, &["fleet", "energy", "parking"], &questions()).await
 }
 
@@ -45,15 +45,15 @@ pub fn days_of(rows: u64) -> i64 {
     (rows as i64 / (TENANTS as i64 * ROWS_A_DAY) + 1).clamp(31, DAYS)
 }
 
-fn name(days: i64) -> String {
-    format!("country-{days}-days")
+fn folder(args: &Args, days: i64) -> PathBuf {
+    args.data.join(format!("country-{days}-days-seed-{}", args.seed))
 }
 
 /// The lake of the country, through so many days.
 pub async fn lake(args: &Args, days: i64) -> anyhow::Result<Lake> {
     let domains = Domains::builtin();
     let mut country = Country::new(args.seed);
-    keep::lake(&args.data.join(name(days)), &domains, async |writer| {
+    keep::lake(&folder(args, days), &domains, async |writer| {
         for part in 0..days * COMMITS_A_DAY {
             let times =
                 YEAR_US + part * DAY_US / COMMITS_A_DAY..YEAR_US + (part + 1) * DAY_US / COMMITS_A_DAY;

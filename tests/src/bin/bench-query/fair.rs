@@ -15,7 +15,7 @@ use crate::{
     Args, country,
     ours::{ask, ours},
     question::Dialect,
-    race::median,
+    race::{median, quantile},
 };
 
 /// Short questions of which the slowest hundredth is looked at.
@@ -102,12 +102,6 @@ async fn short(query: &Query) -> anyhow::Result<Vec<f64>> {
         times.push(ask(query, sql).await?.0);
     }
     Ok(times)
-}
-
-fn quantile(times: &[f64], share: f64) -> f64 {
-    let mut times = times.to_vec();
-    times.sort_by(f64::total_cmp);
-    times[((times.len() - 1) as f64 * share) as usize]
 }
 
 /// How many readings a second `zeugma ingest` acknowledges, in a folder of its own.

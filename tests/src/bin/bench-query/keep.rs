@@ -3,11 +3,8 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
 
 use arrow::array::RecordBatch;
-use zeugma_lake::{
-    Lake, Lease, Shelf, Table,
-    compact::{Compaction, FILE_ROWS_MAX, Wanted, plan},
-    upkeep::KEEP_MIN,
-};
+use zeugma_ingest::compact_alone;
+use zeugma_lake::{Error, Lake, Lease, Shelf, Table, upkeep::KEEP_MIN};
 use zeugma_schemas::domain::{Domain, Domains};
 
 /// The journal that the rows would have come by.
@@ -25,16 +22,12 @@ pub async fn lake(
     let (root, done) = (folder.join("lake"), folder.join("lake-done"));
     if !done.exists() {
         println!("making {}", folder.display());
-        std::fs::remove_dir_all(folder).or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        })?;
-        std::fs::create_dir_all(&root)?;
+        empty(folder)?;
         let started = Instant::now();
         let mut writer = Writer::new(&root, &folder.join("sealed"), domains).await?;
         fill(&mut writer).await?;
         let committed = started.elapsed();
-        writer.compact(domains).await?;
+        compact(&Lake::open(&root.display().to_string()).await?).await?;
         println!(
             "{} rows committed in {:.0} s, compacted in {:.0} s",
             writer.rows,
@@ -85,36 +78,30 @@ impl Writer {
         }
         Ok(())
     }
-
-    async fn compact(&self, domains: &Domains) -> anyhow::Result<()> {
-        for domain in domains.iter() {
-            compact(&self.tables[domain.name()], domain, &self.lease).await?;
-        }
-        Ok(())
-    }
 }
 
-/// Compacts a table, and keeps the newest reading of each device.
-pub async fn compact(table: &Table, domain: &Domain, lease: &Lease) -> anyhow::Result<()> {
-    let mut number = 0;
-    loop {
-        let jobs = plan(table.load().await?.files(), Wanted::OneRun);
-        if jobs.is_empty() {
-            break;
-        }
-        for job in jobs {
-            let compaction = Compaction {
-                table: table.clone(),
-                columns: domain.columns().clone(),
-                lease: lease.clone(),
-                file_rows_max: FILE_ROWS_MAX,
-                number,
-            };
-            compaction.run(&job, 0, |_| ()).await?;
-            number += 1;
+/// A folder with an empty lake in it, whatever there was.
+pub fn empty(folder: &Path) -> anyhow::Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder)?;
+    }
+    Ok(std::fs::create_dir_all(folder.join("lake"))?)
+}
+
+/// Compacts all tables of a lake on which no writer runs any more, and keeps the newest reading of each device.
+pub async fn compact(lake: &Lake) -> anyhow::Result<()> {
+    compact_alone(lake, None, zeugma::server::clock(), |_| {}).await?;
+    for domain in lake.domains().await?.iter() {
+        let table = lake.table(domain.name());
+        match table.load().await {
+            Ok(snapshot) => {
+                table.checkpoint(KEEP_MIN, 0).await?;
+                table.keep_latest(&table.latest(&snapshot, domain.columns(), None).await?).await?;
+            }
+            // Nobody has sent any.
+            Err(Error::NoTable { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-    table.checkpoint(KEEP_MIN, 0).await?;
-    let latest = table.latest(&*table.load().await?, domain.columns(), None).await?;
-    Ok(table.keep_latest(&latest).await?)
+    Ok(())
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The peers.
-pub const PEERS: [Dialect; 2] = [Dialect::DuckDb, Dialect::ClickHouse];
+const PEERS: [Dialect; 2] = [Dialect::DuckDb, Dialect::ClickHouse];
 
 /// How long one side took for a question.
 struct Times {
@@ -102,18 +102,27 @@ fn print_line(question: &Question, found: &Found, ratios: &mut [Vec<f64>]) {
     for ((times, aim), ratios) in found.peers.iter().zip(aims).zip(ratios) {
         let theirs = median(&times.warm_ms);
         let ratio = ours / theirs;
-        let missed = if ratio > aim { " **missed**" } else { "" };
-        print!(" {:.1}, {theirs:.1} | {ratio:.2} ({aim}){missed} |", times.cold_ms);
+        print!(" {:.1}, {theirs:.1} | {} |", times.cold_ms, against(ratio, aim));
         ratios.push(ratio);
     }
     println!();
 }
 
+/// A ratio beside the largest that we want.
+pub fn against(ratio: f64, aim: f64) -> String {
+    format!("{ratio:.2} ({aim}){}", if ratio > aim { " **missed**" } else { "" })
+}
+
 /// The middle of some values.
 pub fn median(values: &[f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+/// The value below which this share of all lies.
+pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    values[(values.len() as f64 * share) as usize]
 }
 
 fn geometric_mean(ratios: &[f64]) -> f64 {

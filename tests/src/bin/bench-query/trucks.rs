@@ -44,10 +44,10 @@ const TAGS: &str = r#"
 
 /// Makes the rows, and compares the suite's questions.
 pub async fn measure(args: &Args) -> anyhow::Result<()> {
-    let folder = args.data.join(format!("trucks-{}-s", args.truck_interval_s));
+    let folder = args.data.join(format!("trucks-{}-s-seed-{}", args.truck_interval_s, args.seed));
     let domains = domains()?;
     let lake = keep::lake(&folder, &domains, async |writer| {
-        let mut trucks = Trucks::new(args.seed, i64::from(args.truck_interval_s) * SECOND_US);
+        let mut trucks = Trucks::new(args.seed, i64::from(args.truck_interval_s) * SECOND_US, &domains);
         for part in 0..DAYS * COMMITS_A_DAY {
             let (readings, diagnostics) = trucks.part(part)?;
             writer.commit(trucks.readings(), readings).await?;
@@ -125,11 +125,10 @@ struct Trucks {
 }
 
 impl Trucks {
-    fn new(seed: u64, interval_us: i64) -> Trucks {
+    fn new(seed: u64, interval_us: i64, domains: &Domains) -> Trucks {
         let mut rng = Rng::with_seed(seed);
         let trucks = (0..TRUCKS).map(|number| Truck::new(number, &mut rng)).collect();
-        let domains = domains().expect("two schemas of ours");
-        Trucks { rng, interval_us, trucks, late: Vec::new(), domains }
+        Trucks { rng, interval_us, trucks, late: Vec::new(), domains: domains.clone() }
     }
 
     fn readings(&self) -> &Domain {
