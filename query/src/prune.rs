@@ -62,10 +62,10 @@ impl Statistics<'_> {
     }
 }
 
-/// First and last microsecond of some dates.
+/// First and last microsecond of some dates; dates that nobody knows reach beyond all microseconds.
 fn days(dates: &RangeInclusive<i32>) -> (i64, i64) {
-    let first = |date: i32| i64::from(date) * US_PER_DAY;
-    (first(*dates.start()), first(*dates.end()) + US_PER_DAY - 1)
+    let first = |date: i32| i64::from(date).saturating_mul(US_PER_DAY);
+    (first(*dates.start()), first(*dates.end()).saturating_add(US_PER_DAY - 1))
 }
 
 fn times(values: impl Iterator<Item = i64>) -> ArrayRef {
@@ -97,5 +97,44 @@ impl PruningStatistics for Statistics<'_> {
 
     fn contained(&self, _column: &Column, _values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::{
+        common::DFSchema,
+        logical_expr::{Expr, col, lit},
+        prelude::SessionContext,
+    };
+    use zeugma_schemas::domain::Domains;
+
+    use super::*;
+
+    #[test]
+    fn file_of_which_the_log_says_nothing_is_never_passed_over() {
+        let columns = Domains::builtin().get("fleet").unwrap().columns().clone();
+        let unknown = DataFile {
+            path: "fleet/by-another-engine.parquet".into(),
+            size: 1,
+            dates: i32::MIN..=i32::MAX,
+            rows: None,
+            tenants: None,
+            devices: None,
+            times_us: None,
+        };
+        let time = |time_us: i64| lit(ScalarValue::TimestampMicrosecond(Some(time_us), Some("UTC".into())));
+        let kept = |filter: Expr| {
+            let schema = DFSchema::try_from(columns.clone()).unwrap();
+            let filter = SessionContext::new().create_physical_expr(filter, &schema).unwrap();
+            !prune(vec![&unknown], &columns, &filter).is_empty()
+        };
+        for time_us in [0, 1_790_000_000_000_000] {
+            assert!(kept(col("time").gt_eq(time(time_us))));
+            assert!(kept(col("time").lt(time(time_us))));
+            assert!(kept(col("time").eq(time(time_us))));
+        }
+        assert!(kept(col("date").eq(lit(ScalarValue::Date32(Some(20_000))))));
+        assert!(kept(col("tenant").eq(lit("lamia"))));
     }
 }
