@@ -25,6 +25,9 @@ const RETRY: Duration = Duration::from_millis(200);
 /// Told once its batch is synced, with the position of its first record.
 pub type Told = Box<dyn FnOnce(Result<Position, Error>) + Send>;
 
+/// Told whether everything at or before a position is deleted: the files and their names are gone from the disk.
+pub type Deleted = Box<dyn FnOnce(bool) + Send>;
+
 /// What the thread does, for whoever watches it; the journal itself has no clock.
 #[derive(Debug)]
 pub enum Step<'a> {
@@ -59,7 +62,9 @@ struct Shared {
 struct State {
     waiting: VecDeque<(Batch, Told)>,
     waiting_bytes: usize,
+    turning: Vec<Told>,
     truncate_through: Option<Position>,
+    deleting: Vec<(Position, Deleted)>,
     held: bool,
     closed: bool,
 }
@@ -153,10 +158,35 @@ impl Group {
         receiver.recv().unwrap_or(Err(Error::Closed))
     }
 
+    /// Begins a segment, so that everything synced before lies in others, which can be deleted as a whole;
+    /// `told` of the last position of those, from the journal's thread, or at once where it is closed.
+    pub fn turn(&self, told: Told) {
+        let mut state = self.shared.lock();
+        if state.closed {
+            drop(state);
+            return told(Err(Error::Closed));
+        }
+        state.turning.push(told);
+        self.shared.work.notify_one();
+    }
+
     /// Lets the journal delete what lies at or before a position.
     pub fn truncate(&self, through: Position) {
         let mut state = self.shared.lock();
         state.truncate_through = state.truncate_through.max(Some(through));
+        self.shared.work.notify_one();
+    }
+
+    /// As [`Group::truncate`], with somebody who wants to know whether all of it has gone: what lies in one segment
+    /// with later records has not, see [`Group::turn`].
+    pub fn truncate_surely(&self, through: Position, deleted: Deleted) {
+        let mut state = self.shared.lock();
+        if state.closed {
+            drop(state);
+            return deleted(false);
+        }
+        state.truncate_through = state.truncate_through.max(Some(through));
+        state.deleting.push((through, deleted));
         self.shared.work.notify_one();
     }
 
@@ -173,11 +203,12 @@ impl Shared {
     }
 }
 
-/// What the thread does next.
-enum Work {
-    Append(Vec<(Batch, Told)>),
-    Truncate(Position),
-    End,
+/// What the thread does next, in this order.
+struct Work {
+    append: Vec<(Batch, Told)>,
+    turn: Vec<Told>,
+    truncate: Option<Position>,
+    deleted: Vec<(Position, Deleted)>,
 }
 
 fn run(
@@ -187,25 +218,43 @@ fn run(
     mut out: impl FnMut(Synced) -> bool,
     watch: &mut impl FnMut(Step<'_>),
 ) -> Result<Journal, Error> {
-    loop {
-        match next(shared) {
-            Work::End => return Ok(journal),
-            Work::Truncate(through) => match journal.let_go(through) {
-                Ok(leaving) => deleter.take(leaving),
-                Err(Error::Poisoned) => return Err(fail(shared, Error::Poisoned)),
-                // Where no segment can be begun there is no room for one; nothing is lost by keeping the old.
-                Err(_) => {}
-            },
-            Work::Append(waiting) => {
-                if !out(append(shared, &mut journal, waiting, watch)?) {
-                    return Err(fail(shared, Error::Closed));
+    while let Some(work) = next(shared) {
+        if !work.append.is_empty() && !out(append(shared, &mut journal, work.append, watch)?) {
+            return Err(fail(shared, Error::Closed));
+        }
+        if !work.turn.is_empty() {
+            let turned = journal.turn_over();
+            work.turn.into_iter().for_each(|told| told(turned.as_ref().copied().map_err(again)));
+            poisoned(turned).map_err(|error| fail(shared, error))?;
+        }
+        if let Some(through) = work.truncate {
+            match journal.let_go(through) {
+                Ok(leaving) => {
+                    let is_whole = |deleted: &(Position, Deleted)| journal.first() > deleted.0;
+                    let (whole, parted) = work.deleted.into_iter().partition::<Vec<_>, _>(is_whole);
+                    parted.into_iter().for_each(|(_, deleted)| deleted(false));
+                    deleter.take(leaving, whole.into_iter().map(|(_, deleted)| deleted).collect());
+                }
+                failed => {
+                    work.deleted.into_iter().for_each(|(_, deleted)| deleted(false));
+                    poisoned(failed).map_err(|error| fail(shared, error))?;
                 }
             }
         }
     }
+    Ok(journal)
 }
 
-fn next(shared: &Shared) -> Work {
+/// Where no segment can be begun there is no room for one; nothing is lost by going on with the old.
+fn poisoned<T>(result: Result<T, Error>) -> Result<(), Error> {
+    match result {
+        Err(Error::Poisoned) => Err(Error::Poisoned),
+        _ => Ok(()),
+    }
+}
+
+/// Waits for something to do; none at the end.
+fn next(shared: &Shared) -> Option<Work> {
     let mut state = shared.lock();
     loop {
         if state.held && state.closed {
@@ -214,15 +263,22 @@ fn next(shared: &Shared) -> Work {
                 told(Err(Error::Closed));
             }
         }
-        if !state.held && !state.waiting.is_empty() {
-            state.waiting_bytes = 0;
-            return Work::Append(std::mem::take(&mut state.waiting).into());
-        }
-        if let Some(through) = state.truncate_through.take() {
-            return Work::Truncate(through);
+        let append = !state.held && !state.waiting.is_empty();
+        if append || !state.turning.is_empty() || state.truncate_through.is_some() {
+            let mut work = Work {
+                append: Vec::new(),
+                turn: std::mem::take(&mut state.turning),
+                truncate: state.truncate_through.take(),
+                deleted: std::mem::take(&mut state.deleting),
+            };
+            if append {
+                state.waiting_bytes = 0;
+                work.append = std::mem::take(&mut state.waiting).into();
+            }
+            return Some(work);
         }
         if state.closed {
-            return Work::End;
+            return None;
         }
         state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
@@ -277,9 +333,10 @@ fn append_patiently(
 fn fail(shared: &Shared, error: Error) -> Error {
     let mut state = shared.lock();
     state.closed = true;
-    for (_, told) in std::mem::take(&mut state.waiting) {
-        told(Err(again(&error)));
-    }
+    let waiting = std::mem::take(&mut state.waiting).into_iter().map(|(_, told)| told);
+    let turning = std::mem::take(&mut state.turning);
+    waiting.chain(turning).for_each(|told| told(Err(again(&error))));
+    std::mem::take(&mut state.deleting).into_iter().for_each(|(_, deleted)| deleted(false));
     error
 }
 

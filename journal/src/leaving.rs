@@ -11,7 +11,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use crate::{Disk, Error, Position, segment};
+use crate::{Disk, Error, Position, group::Deleted, segment};
 
 /// Segments that hold nothing any more that anybody needs, the oldest first.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Leaving {
 /// The thread. Dropped, it deletes what it has before it ends.
 #[derive(Debug)]
 pub(crate) struct Deleter {
-    leaving: Option<Sender<Leaving>>,
+    leaving: Option<Sender<(Leaving, Vec<Deleted>)>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -47,11 +47,11 @@ impl Deleter {
         Ok(Deleter { leaving: Some(leaving), thread: Some(thread) })
     }
 
-    /// Leaves segments to the thread.
-    pub fn take(&self, leaving: Leaving) {
+    /// Leaves segments to the thread; `deleted` hear whether they are gone, with all that were left before.
+    pub fn take(&self, leaving: Leaving, deleted: Vec<Deleted>) {
         if let Some(thread) = &self.leaving {
             // It takes them as long as we are here.
-            let _ = thread.send(leaving);
+            let _ = thread.send((leaving, deleted));
         }
     }
 }
@@ -64,15 +64,16 @@ impl Drop for Deleter {
     }
 }
 
-fn run(taken: &Receiver<Leaving>) {
+fn run(taken: &Receiver<(Leaving, Vec<Deleted>)>) {
     let mut all: Option<Leaving> = None;
-    while let Ok(more) = taken.recv() {
+    while let Ok((more, deleted)) = taken.recv() {
         match &mut all {
             Some(all) => all.segments.extend(more.segments),
             None => all = Some(more),
         }
         // Space comes back later if it does not now; nothing is lost by keeping a segment. What is left is
         // tried again with the next, and found by the next start.
-        let _ = all.as_mut().map(Leaving::delete);
+        let done = all.as_mut().is_none_or(|all| all.delete().is_ok());
+        deleted.into_iter().for_each(|told| told(done));
     }
 }

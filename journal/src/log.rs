@@ -156,11 +156,22 @@ impl Journal {
         if self.poisoned {
             return Err(Error::Poisoned);
         }
-        if through + 1 >= self.next && self.open_bytes > segment::HEAD as u64 {
-            self.turn()?;
+        if through + 1 >= self.next {
+            self.turn_over()?;
         }
         let done = self.segments.iter().skip(1).take_while(|next| **next <= through + 1).count();
         Ok(Leaving { disk: self.disk.clone(), segments: self.segments.drain(..done).collect() })
+    }
+
+    /// Begins a segment where the open one has records; answers the last position before it.
+    pub(crate) fn turn_over(&mut self) -> Result<Position, Error> {
+        if self.poisoned {
+            return Err(Error::Poisoned);
+        }
+        if self.open_bytes > segment::HEAD as u64 {
+            self.turn()?;
+        }
+        Ok(self.next - 1)
     }
 
     /// Begins the next segment.

@@ -105,3 +105,31 @@ fn truncated_segments_are_deleted_beside_the_thread_and_before_it_ends() {
     let names = crate::disk::names(folder.path()).unwrap();
     assert_eq!(crate::segment::firsts(names), [5]);
 }
+
+#[test]
+fn turn_parts_what_can_be_deleted_from_what_comes_after_however_much_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(folder.path()).unwrap();
+    let (group, thread) = Group::start(journal, |_| true).unwrap();
+    let turn = |group: &Group| {
+        let (tell, told) = channel();
+        group.turn(Box::new(move |last| tell.send(last.ok()).unwrap_or(())));
+        told.recv_timeout(PATIENCE).unwrap()
+    };
+    assert_eq!(turn(&group), Some(0), "nothing came before");
+    group.append(batch(&[1, 2, 3])).unwrap();
+    assert_eq!(turn(&group), Some(3));
+    group.append(batch(&[4])).unwrap();
+    let delete = |through: Position| {
+        let (tell, told) = channel();
+        group.truncate_surely(through, Box::new(move |deleted| tell.send(deleted).unwrap_or(())));
+        told.recv_timeout(PATIENCE).unwrap()
+    };
+    assert!(delete(3));
+    assert_eq!(crate::segment::firsts(crate::disk::names(folder.path()).unwrap()), [4]);
+    group.append(batch(&[5, 6])).unwrap();
+    assert!(!delete(5), "what lies in one segment with a later record stays");
+    group.close();
+    assert_eq!(thread.join().unwrap().unwrap().first(), 4);
+    assert_eq!(turn(&group), None, "a closed journal turns no more");
+}
