@@ -92,6 +92,19 @@ pub async fn read(
     Ok(rows.map(move |rows| layout::conform(&rows?, &columns)))
 }
 
+/// As [`read`], where only these columns are wanted: the others are not even fetched.
+pub async fn read_columns(
+    store: &Arc<dyn ObjectStore>,
+    file: &DataFile,
+    columns: &SchemaRef,
+) -> Result<impl Stream<Item = Result<RecordBatch, Error>> + use<>, Error> {
+    let (builder, columns) = (open(store, file).await?, columns.clone());
+    let names = columns.fields().iter().map(|field| field.name().as_str());
+    let wanted = ProjectionMask::columns(builder.parquet_schema(), names);
+    let rows = builder.with_projection(wanted).build()?;
+    Ok(rows.map(move |rows| layout::conform(&rows?, &columns)))
+}
+
 async fn open(
     store: &Arc<dyn ObjectStore>,
     file: &DataFile,

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, StringViewArray, TimestampMicrosecondArray, UInt32Array},
-    compute::{interleave_record_batch, take_record_batch},
+    compute::{filter_record_batch, interleave_record_batch, not, take_record_batch},
     datatypes::{DataType, SchemaRef, TimestampMicrosecondType},
 };
 use bytes::Bytes;
@@ -19,7 +19,9 @@ use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder}
 
 use crate::{
     Error, Snapshot, Table, find,
+    gone::Gone,
     layout::{self, Lasting},
+    remove::Removed,
     snapshot::DataFile,
 };
 
@@ -175,22 +177,15 @@ impl Table {
     ) -> Result<Latest, Error> {
         let usable =
             |latest: &&Latest| latest.version <= snapshot.version() && latest.rows.schema_ref() == columns;
-        let begin = match known.filter(usable) {
-            Some(known) => Some(known.clone()),
-            None => self.kept_latest(snapshot, columns).await?,
-        };
-        if let Some(begin) = begin {
-            if begin.version == snapshot.version() {
-                return Ok(begin);
-            }
-            if let Some(files) = self.appended(begin.version, snapshot).await? {
-                match self.folded(begin.rows, &files, columns).await {
-                    Ok(rows) => return Ok(Latest { version: snapshot.version(), rows }),
-                    // Replaced by a compaction so long ago that a vacuum has deleted it.
-                    Err(error) if error.is_of_missing_file() => {}
-                    Err(error) => return Err(error),
-                }
-            }
+        if let Some(known) = known.filter(usable)
+            && let Some(latest) = self.grown(known, snapshot, columns).await?
+        {
+            return Ok(latest);
+        }
+        if let Some(kept) = self.kept_latest(snapshot, columns).await?
+            && let Some(latest) = self.grown(&kept, snapshot, columns).await?
+        {
+            return Ok(latest);
         }
         tracing::debug!(
             table = self.name(),
@@ -199,6 +194,60 @@ impl Table {
         );
         let rows = self.folded(RecordBatch::new_empty(columns.clone()), snapshot.files(), columns).await?;
         Ok(Latest { version: snapshot.version(), rows })
+    }
+
+    /// What has become of the newest readings of an earlier version; none where the log alone cannot tell.
+    async fn grown(
+        &self,
+        begin: &Latest,
+        snapshot: &Snapshot,
+        columns: &SchemaRef,
+    ) -> Result<Option<Latest>, Error> {
+        let version = snapshot.version();
+        if begin.version == version {
+            return Ok(Some(begin.clone()));
+        }
+        let Some(files) = self.appended(begin.version, version).await? else { return Ok(None) };
+        match self.folded(begin.rows.clone(), &files, columns).await {
+            Ok(rows) => Ok(Some(Latest { version, rows })),
+            // Replaced by a compaction so long ago that a vacuum has deleted it.
+            Err(error) if error.is_of_missing_file() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps the newest readings in the lake as they are once rows have gone, which nobody could tell from the log:
+    /// `before` is the snapshot of whose rows some have gone, where it can still be read.
+    pub async fn keep_latest_without(
+        &self,
+        gone: &Gone,
+        before: Option<&Snapshot>,
+        removed: &Removed,
+        columns: &SchemaRef,
+    ) -> Result<(), Error> {
+        let told = match before.zip(removed.version) {
+            Some((before, version)) => self.latest_without(gone, before, version, columns).await?,
+            None => None,
+        };
+        let latest = match told {
+            Some(latest) => latest,
+            None => self.latest(&removed.snapshot, columns, None).await?,
+        };
+        self.keep_latest(&latest).await
+    }
+
+    /// The newest readings at the version by which rows of an earlier one have gone.
+    async fn latest_without(
+        &self,
+        gone: &Gone,
+        before: &Snapshot,
+        version: u64,
+        columns: &SchemaRef,
+    ) -> Result<Option<Latest>, Error> {
+        let was = self.latest(before, columns, None).await?;
+        let left = filter_record_batch(&was.rows, &not(&gone.of(&was.rows)?)?)?;
+        let Some(files) = self.appended(before.version(), version - 1).await? else { return Ok(None) };
+        Ok(Some(Latest { version, rows: self.folded(left, &files, columns).await? }))
     }
 
     /// Rows, and what files have that is newer.
@@ -224,12 +273,12 @@ impl Table {
         newest(&rows, &gathered)
     }
 
-    /// The files that commits after a version have brought new rows in; none where that cannot be told from the
+    /// The files that commits after a version, to another, have brought new rows in; none where that cannot be told from the
     /// log alone, because it is gone or rows were deleted.
-    async fn appended(&self, version: u64, to: &Snapshot) -> Result<Option<Vec<DataFile>>, Error> {
+    async fn appended(&self, version: u64, to: u64) -> Result<Option<Vec<DataFile>>, Error> {
         let log = self.log_store()?;
         let mut files = Vec::new();
-        for version in version + 1..=to.version() {
+        for version in version + 1..=to {
             let Some(bytes) = log.read_commit_entry(version).await? else { return Ok(None) };
             for action in get_actions(version, &bytes)? {
                 match action {
@@ -279,6 +328,16 @@ impl Table {
         let older: Vec<&String> = older.collect();
         for path in older.iter().rev().skip(1) {
             self.store().delete(path).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what is kept of versions before this one.
+    pub(crate) async fn forget_latest_before(&self, version: u64) -> Result<(), Error> {
+        for path in self.store().list(&self.latest_folder()).await? {
+            if version_of(&path).is_some_and(|kept| kept < version) {
+                self.store().delete(&path).await?;
+            }
         }
         Ok(())
     }

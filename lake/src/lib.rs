@@ -9,7 +9,13 @@
 //! - [`layout`] - how rows lie in files: sorted, encoded, with statistics
 //! - [`sealed`] - rows laid into local files, which a commit puts into the lake
 //! - [`append`] - one commit, carrying the position through which it reaches
+//! - `replace` - files of a table make room for others
 //! - [`compact`] - many small files become few large ones
+//! - [`gone`] - which rows go, as they are too old or erased
+//! - [`remove`] - files without them
+//! - [`erasure`] - what is erased: the lake's own note, and the proof of it
+//! - [`retention`] - how long rows are kept
+//! - [`blocked`] - devices from which nothing is taken any more
 //! - [`upkeep`] - checkpoints, and files that nobody needs any more
 //! - [`snapshot`] - a table at a version: its files, and what is committed through where
 //! - [`find`] - rows looked up by their keys
@@ -18,14 +24,20 @@
 //! - [`seam`] - where a snapshot and a tail meet; pure
 
 pub mod append;
+pub mod blocked;
 pub mod compact;
+pub mod erasure;
 pub mod find;
 #[cfg(test)]
 mod fixture;
+pub mod gone;
 pub mod latest;
 pub mod layout;
 pub mod lease;
 pub mod priority;
+pub mod remove;
+mod replace;
+pub mod retention;
 pub mod schemas;
 pub mod sealed;
 pub mod seam;
@@ -155,6 +167,26 @@ pub enum Error {
         /// What was asked for.
         version: u64,
     },
+    /// The version was there, and rows that it had were erased since.
+    #[error(
+        "version {version} of `{table}` can be read no more: rows that it had were erased; ask for {from} or a later one"
+    )]
+    Erased {
+        /// The table.
+        table: String,
+        /// What was asked for.
+        version: u64,
+        /// The first one that can be read.
+        from: u64,
+    },
+    /// An erasure is begun that only the writer of the data folder can go on with.
+    #[error(
+        "something is being erased from the lake at `{url}`: start `zeugma up` or `zeugma ingest`, which finishes that"
+    )]
+    Erasing {
+        /// The lake.
+        url: String,
+    },
     /// A snapshot and a tail that do not meet; load the snapshot again.
     #[error(
         "snapshot of `{table}` reaches to {committed_through}, the tail has released up to {released_through}"
@@ -234,9 +266,9 @@ impl Error {
         match self {
             Error::Location { .. } | Error::Format { .. } | Error::Schema(_) => ErrorKind::Invalid,
             Error::NoTable { .. } | Error::NoVersion { .. } => ErrorKind::NotFound,
-            Error::Gone { .. } => ErrorKind::Gone,
+            Error::Gone { .. } | Error::Erased { .. } => ErrorKind::Gone,
             Error::Conflict { .. } | Error::Behind { .. } => ErrorKind::Conflict,
-            Error::Held { .. } | Error::Fenced { .. } => ErrorKind::Fenced,
+            Error::Held { .. } | Error::Fenced { .. } | Error::Erasing { .. } => ErrorKind::Fenced,
             Error::Tail(_) | Error::Store(_) | Error::Delta(_) | Error::Sync { .. } => ErrorKind::Unavailable,
             Error::Parquet(_) | Error::Arrow(_) | Error::Internal(_) => ErrorKind::Internal,
         }

@@ -19,6 +19,9 @@ use crate::{Error, Position, Table, lease, table::DATE};
 /// Name, in a table's `txn` actions, of the epoch that may write to it.
 pub(crate) const LEASE_APP: &str = "zeugma/lease";
 
+/// Name, in a table's `txn` actions, of the first version that can be read since rows were erased.
+pub(crate) const READABLE_APP: &str = "zeugma/readable_from";
+
 /// Prefix, in a table's `txn` actions, of the sources whose positions it carries.
 const SOURCE_APP: &str = "zeugma/source/";
 
@@ -99,6 +102,11 @@ impl Snapshot {
         self.applications.get(&source_app(source)).map_or(0, |position| (*position).max(0) as Position)
     }
 
+    /// The first version that may be read: those before it have rows that were erased since.
+    pub fn readable_from(&self) -> u64 {
+        self.applications.get(READABLE_APP).map_or(0, |version| (*version).max(0) as u64)
+    }
+
     /// The highest epoch that has committed here.
     pub fn epoch(&self) -> i64 {
         self.applications.get(LEASE_APP).copied().unwrap_or(0)
@@ -130,7 +138,7 @@ async fn applications(
 
 /// The `txn` actions that whoever has loaded nothing yet must know.
 ///
-/// Delta Lake answers by name only: the names are those of the fence and of the lake's present source.
+/// Delta Lake answers by name only: the names are those of the fence, of an erasure, and of the lake's present source.
 /// Any other source first [fences](Table::fence) the table and so tells its position in a later commit.
 async fn first_applications(
     table: &Table,
@@ -139,7 +147,11 @@ async fn first_applications(
 ) -> Result<BTreeMap<String, i64>, Error> {
     let source = lease::holder(table.store()).await?;
     let mut applications = BTreeMap::new();
-    for name in [LEASE_APP.to_owned()].into_iter().chain(source.map(|source| source_app(&source))) {
+    for name in [LEASE_APP, READABLE_APP]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(source.map(|source| source_app(&source)))
+    {
         if let Some(version) = state.transaction_version(log, &name).await? {
             applications.insert(name, version);
         }

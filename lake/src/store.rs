@@ -12,6 +12,7 @@ use object_store::{
     ObjectStore, ObjectStoreExt, PutMode, PutPayload, aws::AmazonS3Builder, local::LocalFileSystem,
     memory::InMemory, path::Path, prefix::PrefixStore,
 };
+use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
 
 use crate::Error;
@@ -122,6 +123,20 @@ impl Store {
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Reads a note of ours; `None` where there is none.
+    pub async fn get_json<T: DeserializeOwned>(&self, below: &str) -> Result<Option<T>, Error> {
+        let Some(bytes) = self.get(below).await? else { return Ok(None) };
+        let note = serde_json::from_slice(&bytes);
+        note.map(Some)
+            .map_err(|error| Error::Internal(format!("`{below}` in the lake cannot be read: {error}")))
+    }
+
+    /// Writes a note of ours, over what may be there, and syncs it.
+    pub async fn put_json(&self, below: &str, note: &impl Serialize) -> Result<(), Error> {
+        let text = serde_json::to_vec_pretty(note).map_err(|error| Error::Internal(error.to_string()))?;
+        self.put(below, text).await
     }
 
     /// Deletes an object, if it is there.

@@ -106,7 +106,8 @@ impl Table {
     /// The table as it was at a version, which may be any of the last [while](crate::upkeep).
     ///
     /// # Errors
-    /// [`Error::NoVersion`] where there never was one of this number, [`Error::Gone`] where it can be read no more.
+    /// [`Error::NoVersion`] where there never was one of this number, [`Error::Gone`] or [`Error::Erased`] where it
+    /// can be read no more.
     pub async fn at(&self, version: u64) -> Result<Arc<Snapshot>, Error> {
         let newest = self.load().await?;
         if version == newest.version() {
@@ -118,6 +119,10 @@ impl Table {
                 version,
                 newest: newest.version(),
             });
+        }
+        if version < newest.readable_from() {
+            let (table, from) = (self.name().to_owned(), newest.readable_from());
+            return Err(Error::Erased { table, version, from });
         }
         let gone = || Error::Gone { table: self.name().to_owned(), version };
         let entry = Path::from(self.path(&format!("_delta_log/{version:020}.json")));

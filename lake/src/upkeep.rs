@@ -25,6 +25,9 @@ const CHECKPOINT_VERSIONS: u64 = 100;
 /// as long whatever is asked for.
 pub const KEEP_MIN: Duration = Duration::from_secs(3_600);
 
+/// Files that were replaced because rows of them were erased stay for the longest question, and no longer.
+pub const KEEP_ERASED: Duration = Duration::from_secs(15 * 60);
+
 /// Replaced files are kept for a day: long enough to ask again about what was answered yesterday, while the
 /// files of a busy day, written a few times over, take no more than a few days' room.
 pub const KEEP_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
@@ -56,9 +59,7 @@ impl Table {
         if version < self.last_checkpoint().await?.unwrap_or(0) + CHECKPOINT_VERSIONS {
             return Ok(false);
         }
-        create_checkpoint(&delta, None).await?;
-        let files = [format!("_delta_log/{version:020}.checkpoint.parquet"), LAST_CHECKPOINT.to_owned()];
-        self.store().sync(&files.map(|file| format!("{}/{file}", self.name()))).await?;
+        self.write_checkpoint(&delta).await?;
         let cutoff_ms = now_ms - millis(keep.max(KEEP_MIN));
         let deleted = cleanup_expired_logs_for(version, delta.log_store().as_ref(), cutoff_ms, None).await?;
         if deleted > 0 {
@@ -67,6 +68,14 @@ impl Table {
         }
         tracing::debug!(table = self.name(), version, deleted, "checkpoint written");
         Ok(true)
+    }
+
+    /// Writes a checkpoint of a version that is loaded.
+    async fn write_checkpoint(&self, delta: &DeltaTable) -> Result<(), Error> {
+        create_checkpoint(delta, None).await?;
+        let version = delta.version().unwrap_or_default();
+        let files = [format!("_delta_log/{version:020}.checkpoint.parquet"), LAST_CHECKPOINT.to_owned()];
+        self.store().sync(&files.map(|file| format!("{}/{file}", self.name()))).await
     }
 
     async fn last_checkpoint(&self) -> Result<Option<u64>, Error> {
@@ -81,7 +90,11 @@ impl Table {
     ///
     /// Files that the lake's present holder has brought and not committed yet stay, however old.
     pub async fn vacuum(&self, lease: &Lease, keep: Duration, now_ms: i64) -> Result<usize, Error> {
-        let keep = chrono::Duration::milliseconds(millis(keep.max(KEEP_MIN)));
+        self.delete_stale(lease, keep.max(KEEP_MIN), now_ms).await
+    }
+
+    async fn delete_stale(&self, lease: &Lease, keep: Duration, now_ms: i64) -> Result<usize, Error> {
+        let keep = chrono::Duration::milliseconds(millis(keep));
         let delta = self.delta().await?;
         let replaced = stale(&delta, VacuumMode::Lite, keep, now_ms).await?;
         let ours = format!("{:06}-", lease.epoch());
@@ -99,6 +112,54 @@ impl Table {
             }
         }
         Ok(deleted)
+    }
+
+    /// Deletes everything that tells of rows that were [erased](crate::erasure) by a version: files that were
+    /// replaced until they had gone, the log before it, and what is kept of the newest readings of before. To be
+    /// called once no question can read that any more; answers how many files and entries of the log went.
+    ///
+    /// # Errors
+    /// What is left goes with the next call.
+    pub async fn purge(
+        &self,
+        lease: &Lease,
+        version: u64,
+        rows_gone_ms: i64,
+        now_ms: i64,
+    ) -> Result<(usize, usize), Error> {
+        // Files whose replacement is as old as the erasure.
+        let keep = Duration::from_millis(u64::try_from(now_ms - rows_gone_ms).unwrap_or_default());
+        let files = self.delete_stale(lease, keep, now_ms).await?;
+        // Without a checkpoint of this version those behind it could not be told without the log before.
+        self.checkpoint_at(version).await?;
+        let entries = self.delete_log_before(version).await?;
+        self.forget().await;
+        self.forget_latest_before(version).await?;
+        Ok((files, entries))
+    }
+
+    /// Writes a checkpoint of a version, where there is none.
+    pub async fn checkpoint_at(&self, version: u64) -> Result<(), Error> {
+        let path = format!("{}/_delta_log/{version:020}.checkpoint.parquet", self.name());
+        if self.store().get(&path).await?.is_some() {
+            return Ok(());
+        }
+        let mut delta = DeltaTable::new(self.log_store()?);
+        delta.load_version(version).await?;
+        self.write_checkpoint(&delta).await
+    }
+
+    async fn delete_log_before(&self, version: u64) -> Result<usize, Error> {
+        let of_before = |path: &String| {
+            let number = path.rsplit('/').next().and_then(|name| name.split('.').next()?.parse::<u64>().ok());
+            number.is_some_and(|number| number < version)
+        };
+        let mut paths = self.store().list(&format!("{}/_delta_log", self.name())).await?;
+        paths.retain(of_before);
+        for path in &paths {
+            self.store().delete(path).await?;
+        }
+        Ok(paths.len())
     }
 
     /// Delta's state at the newest version, to work on beside commits.

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use arrow::{compute::concat_batches, util::pretty::pretty_format_batches};
 
 use super::*;

@@ -1,0 +1,149 @@
+//! Rows go: files that have some are replaced by files without them.
+//!
+//! In: which rows go, and the files in which they may be. Out: the same files without them, in one commit; a file
+//! of which nothing is left is replaced by none. A file keeps its place in its run, so that what was sorted and
+//! merged stays so.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::BooleanArray,
+    compute::{filter_record_batch, not},
+    datatypes::{Schema, SchemaRef},
+};
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+
+use crate::{
+    Error, Lease, Snapshot, Table, find,
+    gone::Gone,
+    priority::{Elsewhere, Priority},
+    replace::{NewFile, Replaced, Replacement, Rows, Written},
+    snapshot::DataFile,
+};
+
+/// A removal of rows from one table by the holder of the lake.
+#[derive(Debug, Clone)]
+pub struct Removal {
+    /// The table.
+    pub table: Table,
+    /// All columns that it has.
+    pub columns: SchemaRef,
+    /// The right to write.
+    pub lease: Lease,
+    /// With the lease's epoch, which is never given twice, it names the new files.
+    pub number: u64,
+}
+
+/// Files without the rows that go, written and not yet part of the table.
+#[derive(Debug, Default)]
+pub struct Rewritten {
+    /// Paths, from the root of the store, of the files that had some.
+    pub replaced: Vec<String>,
+    /// How many rows go.
+    pub rows: u64,
+    written: Vec<Written>,
+}
+
+/// A table from which rows have gone.
+#[derive(Debug)]
+pub struct Removed {
+    /// Its newest snapshot.
+    pub snapshot: Arc<Snapshot>,
+    /// The version without them, where the lake has answered as it should.
+    pub version: Option<u64>,
+}
+
+impl Removal {
+    /// Writes those of some files that have rows that go, without them, on a thread that gives way.
+    pub async fn write(&self, gone: &Gone, files: Vec<DataFile>) -> Result<Rewritten, Error> {
+        let (removal, gone) = (self.clone(), gone.clone());
+        let store = Elsewhere::of(self.table.store().root());
+        let work = move || async move {
+            let mut rewritten = Rewritten::default();
+            for file in files.iter().filter(|file| gone.may_be_in(file)) {
+                removal.write_file(store.clone(), &gone, file, &mut rewritten).await?;
+            }
+            Ok(rewritten)
+        };
+        Priority::Later.run("remove", work).await
+    }
+
+    async fn write_file(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        gone: &Gone,
+        file: &DataFile,
+        into: &mut Rewritten,
+    ) -> Result<(), Error> {
+        // Most files that may have some have none, and a few columns tell.
+        if self.count(&store, gone, file).await? == 0 {
+            return Ok(());
+        }
+        let mut new: Option<NewFile> = None;
+        let mut batches = std::pin::pin!(find::read(&store, file, &self.columns).await?);
+        while let Some(rows) = batches.try_next().await? {
+            let going: BooleanArray = gone.of(&rows)?;
+            into.rows += going.true_count() as u64;
+            let rows = filter_record_batch(&rows, &not(&going)?)?;
+            if rows.num_rows() == 0 {
+                continue;
+            }
+            let file = match &mut new {
+                Some(file) => file,
+                None => new.insert(NewFile::create(
+                    store.clone(),
+                    &self.table,
+                    self.name(&file.path),
+                    rows.schema_ref(),
+                )?),
+            };
+            file.write(&rows).await?;
+        }
+        into.replaced.push(file.path.clone());
+        if let Some(new) = new {
+            into.written.push(new.finish().await?);
+        }
+        Ok(())
+    }
+
+    async fn count(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        gone: &Gone,
+        file: &DataFile,
+    ) -> Result<usize, Error> {
+        let fields =
+            gone.columns(&self.columns).into_iter().map(|name| self.columns.field_with_name(name).cloned());
+        let columns = Arc::new(Schema::new(fields.collect::<Result<Vec<_>, _>>()?));
+        let batches = find::read_columns(store, file, &columns).await?;
+        batches.try_fold(0, |count, rows| async move { Ok(count + gone.of(&rows)?.true_count()) }).await
+    }
+
+    /// The name of what is written instead of a file: another one, in the same place of the same run.
+    fn name(&self, path: &str) -> String {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let stem = name.split('.').next().unwrap_or(name);
+        format!("{stem}.{:06}.{:06}.parquet", self.lease.epoch(), self.number)
+    }
+
+    /// Makes what was written part of the table; `for_ever` where older versions must not be read any more either.
+    ///
+    /// # Errors
+    /// As [`Compaction::run`](crate::compact::Compaction::run).
+    pub async fn commit(&self, rewritten: &Rewritten, for_ever: bool, now_ms: i64) -> Result<Removed, Error> {
+        let replacement = Replacement {
+            table: &self.table,
+            lease: &self.lease,
+            columns: &self.columns,
+            gone: rewritten.replaced.iter().map(String::as_str).collect(),
+            written: &rewritten.written,
+            rows: if for_ever { Rows::Erased } else { Rows::Gone },
+        };
+        let Replaced { snapshot, version } = replacement.commit(now_ms).await?;
+        Ok(Removed { snapshot, version })
+    }
+}
+
+#[cfg(test)]
+mod tests;
