@@ -16,6 +16,7 @@ mod letter;
 
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use arrow::datatypes::SchemaRef;
 use tokio::sync::watch;
 use zeugma_journal::{Payload, Record, Synced};
 use zeugma_lake::{Error as LakeError, Position, Table};
@@ -56,6 +57,13 @@ pub struct Known {
     pub domains: Arc<Domains>,
     /// Their tables, and that of the dead letters.
     pub tables: Arc<Tables>,
+}
+
+impl Known {
+    /// The columns of a table.
+    pub fn columns(&self, table: &str) -> SchemaRef {
+        self.domains.get(table).map_or_else(dead_letter::columns, |domain| domain.columns().clone())
+    }
 }
 
 /// Decides every reading of a source.

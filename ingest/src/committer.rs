@@ -92,6 +92,7 @@ impl Committer {
                         }
                     }
                 }
+                () = self.tail.wanted() => next = Instant::now(),
                 () = self.tail.full() => match self.seal_large().await {
                     // While the lake is away there are always many.
                     Ok(many) if many && failed == 0 => next = Instant::now(),

@@ -111,10 +111,10 @@ impl Compactor {
     }
 
     async fn run(&self, table: &Table, job: &Job, progress: impl FnMut(usize)) -> Result<Compacted, Error> {
-        let columns = self.known.borrow().domains.get(table.name()).map(|domain| domain.columns().clone());
+        let columns = self.known.borrow().columns(table.name());
         let compaction = Compaction {
             table: table.clone(),
-            columns: columns.unwrap_or_else(dead_letter::columns),
+            columns,
             lease: self.lease.clone(),
             file_rows_max: FILE_ROWS_MAX,
             number: self.count.fetch_add(1, Ordering::Relaxed),
@@ -141,6 +141,11 @@ pub async fn compact_alone(
 ) -> Result<Progress, Error> {
     let source = format!("compact-{}", Uuid::new_v4());
     let lease = Lease::take(lake.store(), &source, clock() / 1_000).await?;
+    // Merged with what came later, files of an erasure could not be told apart any more.
+    if lake.open_erasures().await?.iter().any(|erasure| erasure.rows_gone_at.is_none()) {
+        lease.release().await?;
+        return Err(Error::Erasing { url: lake.store().url().to_string() });
+    }
     // Should another process take the lake meanwhile, the next commit finds out.
     let keeper = tokio::spawn(keep_lease(lease.clone(), clock.clone(), watch::Sender::default()));
     let result = compact_held(lake, &lease, only, clock, report).await;

@@ -53,7 +53,7 @@ use zeugma_journal::Group;
 
 pub use limits::Limits;
 
-use crate::{Clock, Metrics};
+use crate::{Clock, Metrics, blocked::Blocked};
 
 /// How long payloads already taken may wait for their sync when the door closes.
 pub const DRAIN: Duration = Duration::from_secs(5);
@@ -70,14 +70,21 @@ pub struct Config {
     pub in_flight_max: u16,
     /// How much connections, tenants, and all together may take.
     pub limits: Limits,
+    /// Of whom nothing is taken.
+    pub blocked: Blocked,
 }
 
 impl Default for Config {
     fn default() -> Config {
         // The journal's thread, acceptance and queries need the other cores.
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        let limits = Limits::default();
-        Config { workers: cores.min(2), handshake_seconds_max: 5, in_flight_max: 1_000, limits }
+        Config {
+            workers: cores.min(2),
+            handshake_seconds_max: 5,
+            in_flight_max: 1_000,
+            limits: Limits::default(),
+            blocked: Blocked::default(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Starts and stops the writer: opens journal and lake, replays what is not in the lake, opens the doors.
 
 use std::{
+    collections::BTreeMap,
     net::TcpListener,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
@@ -17,13 +18,17 @@ use zeugma_lake::{Error as LakeError, ErrorKind, Lake, Lease, Position, Shelf};
 
 use crate::{
     Clock, Error, Metrics, Status,
+    accept::Known,
+    blocked::Blocked,
     blocks::{self, blocks},
     clock_keeper::ClockKeeper,
     committer::Committer,
     compactor::Compactor,
     dead_letters::{DeadLetters, Replays},
     door::{self, Door},
+    eraser::Eraser,
     maintenance::{keep_lease, watch_schemas},
+    retention::Retention,
     schema_files::SchemaFiles,
     start::{Opened, Steps},
     subscriber::{self, Subscriber},
@@ -133,22 +138,21 @@ impl Ingest {
             holds: false,
         };
         keepers.push(keep_clock(keeper, config.trust_clock));
-        let compactor = Compactor {
-            known: known.subscribe(),
-            lease: lease.clone(),
-            clock: clock.clone(),
-            count: AtomicU64::new(0),
-            metrics: Some(metrics.clone()),
-        };
-        let (upkeep, asking) = Upkeep::new(compactor, config.keep_versions, config.commit_interval);
-        keepers.push(tokio::spawn(upkeep.run()));
+        let blocked = Blocked::default();
+        blocked.set(lake.blocked().await?);
+        let upkeep = Parts { lake: &lake, lease: &lease, tail: &tail, journal: &journal, known: &known };
+        let (upkeep, asking) = upkeep.upkeep(&config, &blocked, &metrics, &clock).start();
+        keepers.push(tokio::spawn(upkeep));
         if let Some(files) = schema_files {
             let watch = watch_schemas(files, lake, lease.clone(), tail.clone(), known);
             keepers.push(tokio::spawn(watch));
         }
-        let door = open_door(listener, config.limits, &journal, &metrics, &clock)?;
+        let door =
+            door::Config { limits: config.limits, blocked: blocked.clone(), ..door::Config::default() };
+        let door = open_door(door, listener, &journal, &metrics, &clock)?;
         let subscriber = config.broker.map(|broker| {
-            Subscriber::start(broker, &source, journal.clone(), metrics.clone(), clock, stop.child_token())
+            let (journal, metrics) = (journal.clone(), metrics.clone());
+            Subscriber::start(broker, &source, journal, metrics, clock, blocked, stop.child_token())
         });
         Ok(Ingest {
             tail,
@@ -267,6 +271,47 @@ impl Ingest {
     }
 }
 
+/// What the upkeep works on.
+struct Parts<'a> {
+    lake: &'a Lake,
+    lease: &'a Lease,
+    tail: &'a Tail,
+    journal: &'a Group,
+    known: &'a watch::Sender<Known>,
+}
+
+impl Parts<'_> {
+    fn upkeep(self, config: &Config, blocked: &Blocked, metrics: &Arc<Metrics>, clock: &Clock) -> Upkeep {
+        let removals = Arc::new(AtomicU64::new(0));
+        let compactor = Compactor {
+            known: self.known.subscribe(),
+            lease: self.lease.clone(),
+            clock: clock.clone(),
+            count: AtomicU64::new(0),
+            metrics: Some(metrics.clone()),
+        };
+        let eraser = Eraser {
+            lake: self.lake.clone(),
+            lease: self.lease.clone(),
+            tail: self.tail.clone(),
+            journal: self.journal.clone(),
+            known: self.known.subscribe(),
+            blocked: blocked.clone(),
+            clock: clock.clone(),
+            count: removals.clone(),
+        };
+        let retention = Retention {
+            lease: self.lease.clone(),
+            known: self.known.subscribe(),
+            clock: clock.clone(),
+            count: removals,
+            metrics: metrics.clone(),
+            done: BTreeMap::new(),
+        };
+        Upkeep { compactor, eraser, retention, keep: config.keep_versions, every: config.commit_interval }
+    }
+}
+
 async fn open_journal(data: &Path) -> Result<Journal, Error> {
     let folder = data.join("journal");
     let opened = tokio::task::spawn_blocking(move || Journal::open(&folder)).await;
@@ -325,14 +370,13 @@ fn keep_clock(mut keeper: ClockKeeper, trusted: bool) -> Task<()> {
 }
 
 fn open_door(
+    config: door::Config,
     listener: Option<TcpListener>,
-    limits: door::Limits,
     journal: &Group,
     metrics: &Arc<Metrics>,
     clock: &Clock,
 ) -> Result<Option<Door>, Error> {
     let Some(listener) = listener else { return Ok(None) };
-    let config = door::Config { limits, ..door::Config::default() };
     let door = Door::start_with(config, listener, journal.clone(), metrics.clone(), clock.clone());
     door.map(Some).map_err(|source| Error::Start { what: "the MQTT listener", source })
 }

@@ -17,10 +17,12 @@
 //!
 //! Dead letters come back in by [`dead_letters`]. Beside them: [`start`] (journal and lake made to fit),
 //! [`source`] (whose positions these are), [`schema_files`] (domains that come while we run),
-//! [`maintenance`] (keeps the lease, takes schemas up), [`upkeep`] with [`compactor`] (few files and a short log), [`credible_clock`] (whether ours can be believed),
+//! [`maintenance`] (keeps the lease, takes schemas up), [`upkeep`] with [`compactor`] (few files and a short log),
+//! [`retention`] (what is too old goes) and [`eraser`] (what is not wanted goes, and [`blocked`] keeps it out), [`credible_clock`] (whether ours can be believed),
 //! [`ingest`] (starts and stops all of it), [`status`], [`metrics`] and [`progress`] (what operators see).
 
 pub mod accept;
+pub mod blocked;
 pub mod blocks;
 mod clock_keeper;
 pub mod committer;
@@ -28,10 +30,12 @@ pub mod compactor;
 pub mod credible_clock;
 pub mod dead_letters;
 pub mod door;
+pub mod eraser;
 pub mod ingest;
 mod maintenance;
 pub mod metrics;
 pub mod progress;
+pub mod retention;
 pub mod schema_files;
 pub mod source;
 pub mod start;

@@ -63,7 +63,7 @@ pub struct Metrics {
     pub synced: Counter,
     /// Payloads whose senders were told so.
     pub acknowledged: Counter,
-    /// Payloads refused before the journal: no right to the topic, malformed, too large.
+    /// Payloads refused before the journal: no right to the topic, blocked, malformed, too large.
     pub refused: Counter,
     /// Seconds that one sync took, the write before it included.
     pub sync_seconds: Histogram,
@@ -97,6 +97,8 @@ pub struct Metrics {
     pub committed: Family<ByDomain, Counter>,
     /// Rows written again by compactions, by table.
     pub compacted: Family<ByDomain, Counter>,
+    /// Rows that were too old and have gone, by table.
+    pub expired: Family<ByDomain, Counter>,
     /// Attempts to commit that failed, by table.
     pub commit_failures: Family<ByDomain, Counter>,
     /// Seconds that one commit took, the writing of its files included.

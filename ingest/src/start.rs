@@ -13,9 +13,10 @@ use zeugma_schemas::{
 use crate::{
     Clock, Error, Metrics,
     accept::{Acceptor, Known, Tables},
+    eraser::cut_of,
     schema_files::SchemaFiles,
     source,
-    tail::Tail,
+    tail::{End, Tail},
     watermarks::Watermarks,
 };
 
@@ -30,6 +31,8 @@ pub struct Opened {
     pub lease: Lease,
     domains: Domains,
     snapshots: BTreeMap<String, (Table, Arc<Snapshot>)>,
+    /// Where commits end until an erasure has gone on that was begun before.
+    end: End,
 }
 
 /// The steps that readings pass between journal and lake, before the first of them has.
@@ -70,12 +73,15 @@ impl Opened {
             lease = Lease::take(lake.store(), &source, clock() / 1_000).await?;
             snapshots = open_tables(lake, &domains, &lease).await?;
         }
-        Ok(Opened { journal, source, lease, domains, snapshots })
+        let begun = lake.open_erasures().await?.into_iter().find(|erasure| erasure.tables.is_empty());
+        let end = begun.map_or(End::Decided, |erasure| End::At(cut_of(&erasure, &source)));
+        Ok(Opened { journal, source, lease, domains, snapshots, end })
     }
 
     /// The steps as they stand at the lake's snapshots.
     pub async fn steps(&self, metrics: &Arc<Metrics>) -> Result<Steps, Error> {
         let tail = Tail::new(&self.source, metrics.clone());
+        tail.end_commits(self.end);
         let known = watch::Sender::new(make_known(&self.domains, &self.snapshots, &tail, &self.source));
         let watermarks = rebuild_watermarks(&self.domains, &self.snapshots).await?;
         let acceptor = Acceptor::new(

@@ -35,7 +35,7 @@ use self::{
     gather::Gather,
     reception::{Reception, State},
 };
-use crate::{Clock, Metrics};
+use crate::{Clock, Metrics, blocked::Blocked};
 
 /// Why a subscriber ended.
 #[derive(Debug, thiserror::Error)]
@@ -68,13 +68,15 @@ impl Subscriber {
         group: Group,
         metrics: Arc<Metrics>,
         clock: Clock,
+        blocked: Blocked,
         shutdown: CancellationToken,
     ) -> Subscriber {
         let connected = Arc::new(AtomicBool::new(false));
         metrics.broker_away.set(1);
         let (seen, seen_to_end, source) = (connected.clone(), metrics.clone(), source.to_owned());
+        let gather = Gather::new(config.clone(), group, metrics.clone(), clock, blocked);
         let task = tokio::spawn(async move {
-            let result = run(config, source, group, metrics, clock, shutdown, seen).await;
+            let result = run(config, source, gather, metrics, shutdown, seen).await;
             if let Err(error) = &result {
                 tracing::error!(error = error as &dyn std::error::Error, "the broker's client has ended");
                 seen_to_end.broker_away.set(1);
@@ -102,15 +104,13 @@ impl Subscriber {
 async fn run(
     config: Config,
     source: String,
-    group: Group,
+    gather: Gather,
     metrics: Arc<Metrics>,
-    clock: Clock,
     shutdown: CancellationToken,
     connected: Arc<AtomicBool>,
 ) -> Result<(), Error> {
     let (client, eventloop) = AsyncClient::new(options::options(&config, &source)?, options::REQUESTS_MAX);
     let address = config.address();
-    let gather = Gather::new(config, group, metrics.clone(), clock);
     let state = State::default();
     let reception = Reception { client, gather, metrics, shutdown, connected, address, source, state };
     reception::run(eventloop, reception).await

@@ -65,6 +65,8 @@ struct Shared {
     full: Notify,
     /// Something was released.
     released: Notify,
+    /// Somebody waits for a commit.
+    wanted: Notify,
     /// Rows as they become visible, for those who follow.
     news: broadcast::Sender<News>,
 }
@@ -74,6 +76,19 @@ struct State {
     tables: BTreeMap<String, TableTail>,
     /// Everything at or before it has been through acceptance, but for what is undecided.
     accepted_through: Position,
+    end: End,
+}
+
+/// Where commits end for now, as something is being erased; readings go on being accepted, shown and sealed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum End {
+    /// At the last decided reading, as ever.
+    #[default]
+    Decided,
+    /// Here and now: the position is being fixed.
+    Here,
+    /// At this position, and not beyond it.
+    At(Position),
 }
 
 /// How far a sealing reaches.
@@ -123,6 +138,7 @@ impl Tail {
             state: Mutex::default(),
             full: Notify::new(),
             released: Notify::new(),
+            wanted: Notify::new(),
             news: broadcast::Sender::new(NEWS_MAX),
         };
         Tail { shared: Arc::new(shared) }
@@ -218,13 +234,20 @@ impl Tail {
     /// others are being sealed. [`Tail::seal_done`] must follow.
     pub fn seal(&self, table: &str, reach: Reach) -> Option<Cut> {
         let mut state = self.state();
-        let accepted_through = state.accepted_through;
+        let (accepted_through, end) = (state.accepted_through, state.end);
         let tail = state.tables.get_mut(table).filter(|tail| tail.sealing.is_empty())?;
         let through = match reach {
             Reach::Decided => tail.decided_through(accepted_through),
             Reach::Accepted => accepted_through,
         };
-        tail.take_for_sealing(through)
+        match end {
+            End::Decided => tail.take_for_sealing(through),
+            End::Here => None,
+            // What a commit may take and what it may not never lie in one file.
+            End::At(end) => {
+                tail.take_for_sealing(through.min(end)).or_else(|| tail.take_for_sealing(through))
+            }
+        }
     }
 
     /// Says what became of the rows that were taken out: sealed, or in memory still.
@@ -248,7 +271,11 @@ impl Tail {
     pub fn due(&self, table: &str) -> Option<Due> {
         let state = self.state();
         let tail = state.tables.get(table).filter(|tail| tail.sealing.is_empty())?;
-        let mut through = tail.decided_through(state.accepted_through);
+        let mut through = match state.end {
+            End::Decided => tail.decided_through(state.accepted_through),
+            End::Here => return None,
+            End::At(end) => tail.decided_through(state.accepted_through).min(end),
+        };
         let unsealed = tail.batches.iter().filter_map(|batch| batch.positions.first());
         through = through.min(unsealed.min().map_or(Position::MAX, |first| first - 1));
         // A commit takes sealed rows whole or not at all.
@@ -277,6 +304,21 @@ impl Tail {
         let state = self.state();
         let needed = state.tables.values().filter_map(TableTail::first_needed).min();
         needed.map_or(state.accepted_through, |first| state.accepted_through.min(first - 1))
+    }
+
+    /// Says where commits end for now.
+    pub fn end_commits(&self, end: End) {
+        self.state().end = end;
+    }
+
+    /// Wants everything committed that can be, as soon as possible.
+    pub fn commit_soon(&self) {
+        self.shared.wanted.notify_one();
+    }
+
+    /// Waits until somebody wants a commit.
+    pub async fn wanted(&self) {
+        self.shared.wanted.notified().await;
     }
 
     /// Waits until some table's rows in memory should be sealed before their time.

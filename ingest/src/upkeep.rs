@@ -1,8 +1,8 @@
-//! Upkeep: the tables are compacted, checkpointed and vacuumed, one after the other.
+//! Upkeep: what is erased or too old goes, and the tables are compacted, checkpointed and vacuumed, one after the other.
 //!
-//! In: what commits leave behind, many small files and a long log. Out: the same rows in few files. One thing is
-//! done at a time, so a table never has two compactions, and what is heavy of it gives way to everything else, so a
-//! busy hour is caught up with in a quiet one.
+//! In: what commits leave behind, many small files and a long log. Out: the rows that are kept, in few files. One thing is
+//! done at a time, so a table's files are never replaced by two at once, and what is heavy of it gives way to everything
+//! else, so a busy hour is caught up with in a quiet one.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,10 +10,19 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use tokio::{sync::mpsc, time::Instant};
-use zeugma_lake::{Error, ErrorKind, Table, compact::Progress};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use zeugma_lake::{
+    Error, ErrorKind, Table, compact::Progress, erasure::Erasing, gone::Subject, retention::Rules,
+};
 
-use crate::compactor::Compactor;
+use crate::{
+    compactor::Compactor,
+    eraser::Eraser,
+    retention::{Retention, RuleBook},
+};
 
 /// How often files that nobody needs are looked for: the price is a list of all files of a table.
 const VACUUM_EVERY: Duration = Duration::from_secs(3_600);
@@ -24,32 +33,41 @@ const REQUESTS_MAX: usize = 4;
 /// Reports that whoever asked has not taken yet; later ones are left out until it has.
 const REPORTS_MAX: usize = 16;
 
-/// Reports of a compaction, the last of them of its end; or why there is none, in a sentence.
-pub type Reports = BoxStream<'static, Result<Progress, String>>;
+/// Reports of work that takes long, the last of them of its end; or why it has failed, in a sentence.
+pub type Reports<T> = BoxStream<'static, Result<T, String>>;
 
 /// Keeps up the tables of a lake.
 #[derive(Debug)]
 pub struct Upkeep {
-    compactor: Compactor,
-    /// How long versions can be read after they were replaced.
-    keep: Duration,
+    /// Merges files.
+    pub compactor: Compactor,
+    /// Erases.
+    pub eraser: Eraser,
+    /// Lets old rows go.
+    pub retention: Retention,
+    /// How long versions can be read after they were replaced, as `Table::vacuum` has it.
+    pub keep: Duration,
     /// Time between two looks at all tables.
-    every: Duration,
-    requests: mpsc::Receiver<Request>,
-    vacuumed: BTreeMap<String, Instant>,
+    pub every: Duration,
 }
 
-/// Somebody wants a table, or all, compacted now.
+/// Somebody wants something now.
 #[derive(Debug)]
-struct Request {
-    table: Option<String>,
-    reports: mpsc::Sender<Result<Progress, String>>,
+enum Request {
+    /// A table, or all, compacted.
+    Compact { table: Option<String>, reports: mpsc::Sender<Result<Progress, String>> },
+    /// A tenant or device erased.
+    Erase { subject: Subject, and_block: bool, reports: mpsc::Sender<Result<Erasing, String>> },
+    /// Somebody blocked no more; told whether it was.
+    Unblock { subject: Subject, done: oneshot::Sender<Result<bool, String>> },
 }
 
 /// Asks a running upkeep for something.
 #[derive(Debug, Clone)]
 pub struct Asking {
     requests: mpsc::Sender<Request>,
+    /// The rules of retention, which it looks up by itself.
+    pub rules: RuleBook,
 }
 
 impl Asking {
@@ -57,31 +75,72 @@ impl Asking {
     ///
     /// # Errors
     /// A sentence, where too many are waiting.
-    pub fn compact(&self, table: Option<String>) -> Result<Reports, String> {
-        let (reports, mut reported) = mpsc::channel(REPORTS_MAX);
-        let sent = self.requests.try_send(Request { table, reports });
-        sent.map_err(|_| "tables are being compacted; ask again later".to_owned())?;
-        Ok(stream::poll_fn(move |context| reported.poll_recv(context)).boxed())
+    pub fn compact(&self, table: Option<String>) -> Result<Reports<Progress>, String> {
+        let (reports, reported) = mpsc::channel(REPORTS_MAX);
+        self.send(Request::Compact { table, reports })?;
+        Ok(stream_of(reported))
+    }
+
+    /// Erases everything of a tenant or device that came up to now.
+    ///
+    /// # Errors
+    /// A sentence, where too many are waiting.
+    pub fn erase(&self, subject: Subject, and_block: bool) -> Result<Reports<Erasing>, String> {
+        let (reports, reported) = mpsc::channel(REPORTS_MAX);
+        self.send(Request::Erase { subject, and_block, reports })?;
+        Ok(stream_of(reported))
+    }
+
+    /// Blocks somebody no more; says whether it was.
+    ///
+    /// # Errors
+    /// A sentence, where too many are waiting or the lake does not answer.
+    pub async fn unblock(&self, subject: Subject) -> Result<bool, String> {
+        let (done, answer) = oneshot::channel();
+        self.send(Request::Unblock { subject, done })?;
+        answer.await.unwrap_or_else(|_| Err("the program stops".into()))
+    }
+
+    fn send(&self, request: Request) -> Result<(), String> {
+        let sent = self.requests.try_send(request);
+        sent.map_err(|_| {
+            "tables are being compacted, or something is being erased; ask again later".to_owned()
+        })
     }
 }
 
-impl Upkeep {
-    /// The upkeep of a lake: `keep` as `Table::vacuum` has it, and the time between two looks.
-    pub fn new(compactor: Compactor, keep: Duration, every: Duration) -> (Upkeep, Asking) {
-        let (asking, requests) = mpsc::channel(REQUESTS_MAX);
-        let upkeep = Upkeep { compactor, keep, every, requests, vacuumed: BTreeMap::new() };
-        (upkeep, Asking { requests: asking })
-    }
+fn stream_of<T: Send + 'static>(mut reported: mpsc::Receiver<Result<T, String>>) -> Reports<T> {
+    stream::poll_fn(move |context| reported.poll_recv(context)).boxed()
+}
 
-    /// Looks after the tables, for ever.
-    pub async fn run(mut self) {
-        let mut next = Instant::now() + self.every;
+impl Upkeep {
+    /// Looks after the tables for ever, beside whoever asks for something.
+    pub fn start(self) -> (impl Future<Output = ()> + Send + use<>, Asking) {
+        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+        let asking = Asking { requests: sender, rules: RuleBook::new(self.eraser.lake.clone()) };
+        let running = Running { upkeep: self, requests, vacuumed: BTreeMap::new() };
+        (running.run(), asking)
+    }
+}
+
+/// An upkeep at work.
+struct Running {
+    upkeep: Upkeep,
+    requests: mpsc::Receiver<Request>,
+    vacuumed: BTreeMap<String, Instant>,
+}
+
+impl Running {
+    async fn run(mut self) {
+        // What a stop has cut short comes first.
+        self.erase_on().await;
+        let mut next = Instant::now() + self.upkeep.every;
         loop {
             tokio::select! {
                 Some(request) = self.requests.recv() => self.answer(request).await,
                 () = tokio::time::sleep_until(next) => {
                     self.look().await;
-                    next = Instant::now() + self.every;
+                    next = Instant::now() + self.upkeep.every;
                 }
             }
         }
@@ -89,12 +148,22 @@ impl Upkeep {
 
     /// Looks after all tables once, or until somebody asks for something.
     async fn look(&mut self) {
-        let tables = self.compactor.known.borrow().tables.clone();
+        if !self.erase_on().await {
+            // Merged with what came later, its files could not be told apart any more.
+            return;
+        }
+        let rules = match self.upkeep.eraser.lake.retention().await {
+            Ok(rules) => rules,
+            Err(error) => {
+                return tracing::warn!(%error, "the rules of retention cannot be read; trying again");
+            }
+        };
+        let tables = self.upkeep.compactor.known.borrow().tables.clone();
         for (name, table) in tables.iter() {
-            match self.look_after(table).await {
+            match self.look_after(&rules, table).await {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Conflict => {
-                    tracing::debug!(table = name, %error, "a compaction gave way");
+                    tracing::debug!(table = name, %error, "the upkeep of a table gave way");
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -104,26 +173,57 @@ impl Upkeep {
         }
     }
 
-    async fn look_after(&mut self, table: &Table) -> Result<(), Error> {
+    /// Goes on with erasures; says whether all rows that were to go have gone.
+    async fn erase_on(&self) -> bool {
+        let eraser = &self.upkeep.eraser;
+        if let Err(error) = eraser.go_on(&|_: &str| {}).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "an erasure cannot go on; trying again");
+            return false;
+        }
+        if let Err(error) = eraser.finish().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "the old files of an erasure stay for now; trying again");
+        }
+        true
+    }
+
+    async fn look_after(&mut self, rules: &Rules, table: &Table) -> Result<(), Error> {
+        self.upkeep.retention.apply(rules, table).await?;
+        let (compactor, keep) = (&self.upkeep.compactor, self.upkeep.keep);
         let asked = || !self.requests.is_empty();
-        self.compactor.compact(table, asked).await?;
-        let now_ms = || (self.compactor.clock)() / 1_000;
-        if table.checkpoint(self.keep, now_ms()).await? {
-            self.compactor.keep_latest(table).await?;
+        compactor.compact(table, asked).await?;
+        let now_ms = || (compactor.clock)() / 1_000;
+        if table.checkpoint(keep, now_ms()).await? {
+            compactor.keep_latest(table).await?;
         }
         let vacuumed = self.vacuumed.get(table.name());
         if !asked() && vacuumed.is_none_or(|at| at.elapsed() >= VACUUM_EVERY) {
-            let files = table.vacuum(&self.compactor.lease, self.keep, now_ms()).await?;
+            let files = table.vacuum(&compactor.lease, keep, now_ms()).await?;
             tracing::debug!(table = table.name(), files, "vacuumed");
             self.vacuumed.insert(table.name().to_owned(), Instant::now());
         }
         Ok(())
     }
 
-    async fn answer(&self, Request { table, reports }: Request) {
-        // Whoever is slow to read gets fewer reports; the last one waits.
-        let report = |progress: &Progress| drop(reports.try_send(Ok(progress.clone())));
-        let done = self.compactor.compact_to_one_run(table.as_deref(), report).await;
-        drop(reports.send(done.map_err(|error| error.to_string())).await);
+    async fn answer(&self, request: Request) {
+        match request {
+            Request::Compact { table, reports } => {
+                // Whoever is slow to read gets fewer reports; the last one waits.
+                let report = |progress: &Progress| drop(reports.try_send(Ok(progress.clone())));
+                let done = self.upkeep.compactor.compact_to_one_run(table.as_deref(), report).await;
+                drop(reports.send(done.map_err(|error| error.to_string())).await);
+            }
+            Request::Erase { subject, and_block, reports } => {
+                let report = |step: &str| drop(reports.try_send(Ok(Erasing::Step(step.to_owned()))));
+                let done = self.upkeep.eraser.erase(subject, and_block, report).await;
+                let done = done.map(|erasure| Erasing::Done(Box::new(erasure)));
+                drop(reports.send(done.map_err(|error| error.to_string())).await);
+            }
+            Request::Unblock { subject, done } => {
+                let unblocked = self.upkeep.eraser.unblock(&subject).await;
+                drop(done.send(unblocked.map_err(|error| error.to_string())));
+            }
+        }
     }
 }

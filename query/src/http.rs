@@ -5,6 +5,7 @@ mod command;
 mod compact;
 mod dead_letters;
 mod domains;
+mod erase;
 mod feed;
 mod health;
 mod latest;
@@ -12,6 +13,7 @@ mod live;
 mod page;
 mod params;
 mod readings;
+mod retention;
 mod sql;
 mod tail;
 
@@ -70,7 +72,14 @@ pub fn router(components: Components, query: Query, stopping: CancellationToken)
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
         .route("/internal/v1/compact", post(compact::compact))
-        .route("/internal/v1/dead-letters/replay", post(dead_letters::replay));
+        .route("/internal/v1/dead-letters/replay", post(dead_letters::replay))
+        .route("/internal/v1/erase", post(erase::erase))
+        .route("/internal/v1/erasures", get(erase::list))
+        .route("/internal/v1/blocked", get(erase::blocked))
+        .route("/internal/v1/blocked/lift", post(erase::lift))
+        .route("/internal/v1/retention", get(retention::list))
+        .route("/internal/v1/retention/set", post(retention::set))
+        .route("/internal/v1/retention/unset", post(retention::unset));
     if serves_tail {
         router = router
             .route("/internal/v1/tail/{table}", get(tail::tail))

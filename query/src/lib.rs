@@ -24,6 +24,8 @@
 //!
 //! What becomes visible is told as it does by `http/live`, to other processes by `http/feed`.
 //!
+//! What operators ask of a writer is handed on by [`writer`].
+//!
 //! Knows the lake and the words, never ingest: what ingest has not committed yet comes through
 //! [`seam::Tail`], in process or as [`RemoteTail`].
 
@@ -47,18 +49,18 @@ mod statement;
 mod table;
 mod table_at;
 mod wildcard;
+pub mod writer;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{future::BoxFuture, stream::BoxStream};
 use tokio_util::sync::CancellationToken;
-use zeugma_lake::{Lake, compact::Progress, seam};
-use zeugma_schemas::dead_letter::{DeadLetter, Replayed};
+use zeugma_lake::{Lake, seam};
 
 pub use ask::{Answer, Query, Rows};
 pub use error::{Error, ErrorKind};
 pub use grant::Grant;
 pub use remote_tail::RemoteTail;
+pub use writer::Writer;
 
 /// How much one question, and all of them together, may take.
 #[derive(Debug, Clone)]
@@ -115,20 +117,9 @@ pub struct Components {
     pub ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Whether the tail is served to other processes: true where it is our own.
     pub serves_tail: bool,
-    /// The way back in for dead letters; none where this process does not write.
-    pub replay: Option<Replay>,
-    /// Compacts tables; none where this process does not write.
-    pub compact: Option<Compact>,
+    /// What an operator may have the writer do; none where this process does not write.
+    pub writer: Option<Writer>,
 }
-
-/// Puts dead letters through acceptance again, in this order, and answers what became of them once all are
-/// decided; or says in a sentence why that did not happen.
-pub type Replay = Arc<dyn Fn(Vec<DeadLetter>) -> BoxFuture<'static, Result<Replayed, String>> + Send + Sync>;
-
-/// Compacts a table, or all, to one run for each span of dates; answers reports until that is done or has failed, or
-/// says in a sentence why it is not begun.
-pub type Compact =
-    Arc<dyn Fn(Option<String>) -> Result<BoxStream<'static, Result<Progress, String>>, String> + Send + Sync>;
 
 /// Everything that is answered over HTTP.
 ///

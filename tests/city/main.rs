@@ -6,6 +6,7 @@ mod bad_input;
 mod brokers;
 mod commands;
 mod dead_letters;
+mod erase;
 mod fuzz_seeds;
 mod golden;
 mod invariants;

@@ -37,8 +37,7 @@ pub async fn components(lake: Lake, tail: &str, shutdown: CancellationToken) -> 
         metrics: Arc::new(|| "# EOF\n".to_owned()),
         ready: Arc::new(move || troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()),
         serves_tail: false,
-        replay: None,
-        compact: None,
+        writer: None,
     })
 }
 

@@ -6,7 +6,10 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Usage, compact, config_file, dead_letters, demo, journal, replay, say, server, simulate, sql};
+use crate::{
+    Usage, compact, config_file, dead_letters, demo, erase, journal, replay, retention, say, server,
+    simulate, sql,
+};
 
 /// Joins every sensor of a city into tables that anybody entitled can ask.
 #[derive(Debug, Parser)]
@@ -61,6 +64,19 @@ pub enum Command {
     /// A running writer does what is worth its price by itself; this does all that can be done, as before an
     /// export or a measurement. It can be stopped: what is merged stays merged.
     Compact(compact::Args),
+    /// Erase everything of a device or a tenant that came up to now, and print the proof
+    ///
+    /// Readings, dead letters, newest readings, older versions and the journal; what is outside (backups, buckets
+    /// that keep old objects, brokers) is named in the proof. What is begun is finished, also after a stop.
+    Erase(erase::Args),
+    /// What was erased; the proof of it
+    Erasures(erase::ProofArgs),
+    /// Devices and tenants from which nothing is taken any more
+    #[command(subcommand)]
+    Blocked(erase::Blocked),
+    /// How long readings are kept
+    #[command(subcommand)]
+    Retention(retention::Command),
     /// Look into the journal of a data folder
     Journal(journal::Args),
 }
@@ -85,7 +101,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Ended> {
         Err(error) => Err(match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ended::Help(error.render().to_string()),
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Ended::Wrong(Usage(
-                "say what to do: demo, up, ingest, query, simulate, replay, sql, dead-letters, compact or journal; see --help"
+                "say what to do: demo, up, ingest, query, simulate, replay, sql, dead-letters, compact, erase, retention or journal; see --help"
                     .into(),
             )),
             ErrorKind::UnknownArgument if asks => Ended::Wrong(Usage(format!(
@@ -109,6 +125,10 @@ pub async fn run(command: Command, shutdown: CancellationToken) -> anyhow::Resul
         Command::Sql(args) => sql::run(&args).await,
         Command::DeadLetters(command) => dead_letters::run(&command, shutdown).await,
         Command::Compact(args) => compact::run(&args, shutdown).await,
+        Command::Erase(args) => erase::run(&args, shutdown).await,
+        Command::Erasures(args) => erase::proofs(&args).await,
+        Command::Blocked(command) => erase::blocked(&command).await,
+        Command::Retention(command) => retention::run(&command).await,
         Command::Journal(args) => journal::run(args, shutdown).await,
     }
 }

@@ -1,24 +1,21 @@
 //! `zeugma compact`: the files of dates that belong together become one sorted run, now and whatever it costs.
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use zeugma_lake::{Lake, compact::Progress};
 
-use crate::{reports::Reports, say, server, sql};
+use crate::{say, server, writer::Writer};
 
 /// Which tables, and where.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// One table alone, as fleet
     pub table: Option<String>,
-    /// The server that writes: zeugma up, or zeugma ingest
-    #[arg(long, env = "ZEUGMA_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    pub url: String,
-    /// Who asks; not needed on this machine's own addresses
-    #[arg(long, env = "ZEUGMA_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
+    /// Which server.
+    #[command(flatten)]
+    pub writer: Writer,
     /// A lake on which no server writes: a path, file:// or s3://; then no server is asked
     #[arg(long, env = "ZEUGMA_IDLE_LAKE", value_name = "URL")]
     pub idle_lake: Option<String>,
@@ -49,21 +46,11 @@ async fn alone(lake: &str, table: Option<&str>) -> anyhow::Result<()> {
 
 async fn ask(args: &Args) -> anyhow::Result<()> {
     const BROKEN: &str = "the answer broke off; what is merged stays merged, and the same call goes on";
-    let url = format!("{}/internal/v1/compact", args.url.trim_end_matches('/'));
-    let body = serde_json::json!({ "table": args.table });
-    let mut reports = Reports::of(sql::post(&url, args.token.as_deref(), "*/*", &body).await?);
+    let reports = args.writer.reports("compact", &serde_json::json!({ "table": args.table })).await?;
     let bar = bar();
-    let mut last = Value::Null;
-    while let Some(report) = reports.next().await.context(BROKEN)? {
-        show(&bar, &report);
-        last = report;
-    }
+    let last = reports.last(BROKEN, |report| show(&bar, report)).await;
     bar.finish_and_clear();
-    match last["error"].as_str() {
-        Some(error) => bail!("{error}"),
-        None if last["done"] != true => bail!(BROKEN),
-        None => Ok(say::line(&summary(&last))?),
-    }
+    Ok(say::line(&summary(&last?))?)
 }
 
 fn summary(done: &Value) -> String {

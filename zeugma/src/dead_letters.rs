@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::{reports::Reports, say, sql};
+use crate::{reports::Reports, say, sql, writer::Writer};
 
 /// What to do with dead letters.
 #[derive(Debug, clap::Subcommand)]
@@ -39,12 +39,9 @@ pub struct ReplayArgs {
     /// Which letters, as SQL has it behind WHERE: "reason = 'unknown_domain' AND tenant = 'lamia'"
     #[arg(long = "where", env = "ZEUGMA_WHERE", value_name = "CONDITION")]
     pub condition: String,
-    /// The server that writes: zeugma up, or zeugma ingest
-    #[arg(long, env = "ZEUGMA_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    pub url: String,
-    /// Who asks; not needed on this machine's own addresses
-    #[arg(long, env = "ZEUGMA_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
+    /// Which server.
+    #[command(flatten)]
+    pub writer: Writer,
 }
 
 /// Open letters: those without a settlement.
@@ -70,16 +67,14 @@ pub async fn run(command: &Command, shutdown: CancellationToken) -> anyhow::Resu
 }
 
 async fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
-    let url = format!("{}/internal/v1/dead-letters/replay", args.url.trim_end_matches('/'));
     let body = serde_json::json!({ "where": args.condition });
-    follow(sql::post(&url, args.token.as_deref(), "*/*", &body).await?).await
+    follow(args.writer.reports("dead-letters/replay", &body).await?).await
 }
 
 /// Follows the server's reports to the last, and prints what it says.
-async fn follow(answer: reqwest::Response) -> anyhow::Result<()> {
+async fn follow(mut reports: Reports) -> anyhow::Result<()> {
     const BROKEN: &str =
         "the answer broke off; what was replayed is settled, the same call goes on with the rest";
-    let mut reports = Reports::of(answer);
     let mut found: Option<(Value, ProgressBar)> = None;
     let mut last = Value::Null;
     while let Some(report) = reports.next().await.context(BROKEN)? {

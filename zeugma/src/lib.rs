@@ -13,7 +13,10 @@
 //! - [`say`] - what is printed
 //! - [`sql`] - a question to a running server
 //! - [`dead_letters`] - what was refused: counted, and put through acceptance again
+//! - [`erase`] - what is erased, the proof of it, and who is blocked
+//! - [`retention`] - how long readings are kept
 //! - [`compact`] - the files of dates that belong together become one
+//! - [`writer`] - the server that writes, as these commands reach it
 //! - [`reports`] - what a server tells of work that takes long
 //! - [`journal`] - what lies in a data folder's journal
 
@@ -23,16 +26,19 @@ pub mod compact;
 pub mod config_file;
 pub mod dead_letters;
 pub mod demo;
+pub mod erase;
 pub mod journal;
 pub mod limits;
 pub mod log_json;
 pub mod notify;
 pub mod replay;
 pub mod reports;
+pub mod retention;
 pub mod say;
 pub mod server;
 pub mod simulate;
 pub mod sql;
+pub mod writer;
 
 /// The program was called wrongly; nothing was done, no port was opened. Ends with exit code 64.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -9,9 +9,9 @@ use std::{
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
-use zeugma_ingest::{Clock, Ingest, Status};
+use zeugma_ingest::{Clock, Ingest, Status, dead_letters::DeadLetters, upkeep::Asking};
 use zeugma_lake::{Lake, seam::Tail};
-use zeugma_query::Components;
+use zeugma_query::{Components, Writer};
 
 use crate::{Usage, asking, limits::LimitArgs, notify::Notify};
 
@@ -305,12 +305,38 @@ fn writing(lake: Lake, ingest: &Arc<Ingest>) -> Components {
         metrics: Arc::new(move || metrics.text()),
         ready: Arc::new(move || status.troubles()),
         serves_tail: true,
-        replay: Some(Arc::new(move |letters| {
-            let dead_letters = dead_letters.clone();
-            Box::pin(async move { dead_letters.replay(letters).await.map_err(|error| error.to_string()) })
-        })),
-        compact: Some(Arc::new(move |table| upkeep.compact(table))),
+        writer: Some(writer(dead_letters, &upkeep)),
     }
+}
+
+/// What an operator may have it do.
+fn writer(dead_letters: DeadLetters, upkeep: &Asking) -> Writer {
+    let (compacts, erases, unblocks) = (upkeep.clone(), upkeep.clone(), upkeep.clone());
+    let (sets, unsets) = (upkeep.rules.clone(), upkeep.rules.clone());
+    Writer {
+        replay: Arc::new(move |letters| {
+            let dead_letters = dead_letters.clone();
+            Box::pin(async move { dead_letters.replay(letters).await.map_err(sentence) })
+        }),
+        compact: Arc::new(move |table| compacts.compact(table)),
+        erase: Arc::new(move |subject, and_block| erases.erase(subject, and_block)),
+        unblock: Arc::new(move |subject| {
+            let upkeep = unblocks.clone();
+            Box::pin(async move { upkeep.unblock(subject).await })
+        }),
+        set_rule: Arc::new(move |rule| {
+            let rules = sets.clone();
+            Box::pin(async move { rules.set(rule).await.map_err(sentence) })
+        }),
+        unset_rule: Arc::new(move |tenant, table| {
+            let rules = unsets.clone();
+            Box::pin(async move { rules.unset(tenant.as_deref(), table.as_deref()).await.map_err(sentence) })
+        }),
+    }
+}
+
+fn sentence(error: impl std::error::Error) -> String {
+    error.to_string()
 }
 
 /// The machine's clock, microseconds since 1970.

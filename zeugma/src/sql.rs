@@ -69,8 +69,21 @@ pub(crate) async fn post(
 ) -> anyhow::Result<reqwest::Response> {
     let request =
         reqwest::Client::new().post(url).header("accept", accept).header("content-type", "application/json");
+    send(request.body(body.to_string()), url, token).await
+}
+
+/// As [`post`], for what only has to be read.
+pub(crate) async fn get(url: &str, token: Option<&str>) -> anyhow::Result<reqwest::Response> {
+    send(reqwest::Client::new().get(url), url, token).await
+}
+
+async fn send(
+    request: reqwest::RequestBuilder,
+    url: &str,
+    token: Option<&str>,
+) -> anyhow::Result<reqwest::Response> {
     let request = token.iter().fold(request, |request, token| request.bearer_auth(token));
-    let answer = match request.body(body.to_string()).send().await {
+    let answer = match request.send().await {
         Err(error) if error.is_builder() => {
             return Err(
                 Usage(format!("--url must be as http://127.0.0.1:8080: `{url}` cannot be asked")).into()

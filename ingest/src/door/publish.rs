@@ -58,6 +58,8 @@ pub(super) enum Refusal {
     Topic,
     /// The payload is over the limit; how long it is.
     TooLarge(usize),
+    /// The device or its tenant is blocked.
+    Blocked,
 }
 
 /// One publish, of either protocol.
@@ -94,11 +96,18 @@ impl Submitted {
 
 impl Publish<'_> {
     /// What MQTT 5 refuses, and MQTT 3.1.1 cannot.
-    pub fn refusal(&self) -> Option<Refusal> {
+    pub fn refusal(&self, session: &Session) -> Option<Refusal> {
         if Topic::parse(self.topic).is_none() {
             return Some(Refusal::Topic);
         }
+        if self.is_blocked(session) {
+            return Some(Refusal::Blocked);
+        }
         self.is_too_large().then_some(Refusal::TooLarge(self.payload_bytes))
+    }
+
+    fn is_blocked(&self, session: &Session) -> bool {
+        session.worker.blocked.has(self.topic)
     }
 
     fn is_too_large(&self) -> bool {
@@ -108,7 +117,8 @@ impl Publish<'_> {
     /// Keeps a publish that is here as a whole, with nothing before it that is not: nearly every one. None
     /// has to be waited for, so that what is kept of each until its sync stays small.
     pub fn keep_now(&self, session: &Rc<Session>) -> Option<Result<Submitted, Error>> {
-        if !self.payload.is_fixed() || self.is_too_large() || !session.order.is_free() {
+        let is_plain = self.payload.is_fixed() && !self.is_too_large() && !self.is_blocked(session);
+        if !is_plain || !session.order.is_free() {
             return None;
         }
         let kept = async {
@@ -119,8 +129,20 @@ impl Publish<'_> {
         kept.now_or_never()
     }
 
-    /// Keeps any publish. MQTT 3.1.1 cannot refuse: everything is kept, and acceptance judges it.
-    pub async fn keep(self, session: &Rc<Session>) -> Result<Submitted, Error> {
+    /// For MQTT 3.1.1, which cannot refuse: everything is kept, and acceptance judges it. Only what is blocked is
+    /// read to its end and let fall, acknowledged all the same.
+    pub async fn keep_or_let_fall(self, session: &Rc<Session>) -> Result<Submitted, Error> {
+        if !self.is_blocked(session) {
+            return self.keep(session).await;
+        }
+        let (is_acknowledged, outcome) = (self.qos != QoS::AtMostOnce, Rc::<Outcome>::default());
+        outcome.set(true);
+        let held = session.hold(self.let_fall(session).await?, 0);
+        Ok(Submitted { outcome, held, is_acknowledged })
+    }
+
+    /// Keeps any publish.
+    async fn keep(self, session: &Rc<Session>) -> Result<Submitted, Error> {
         let place = session.order.place();
         let account = self.count(session)?;
         if !self.is_too_large() {
@@ -134,15 +156,21 @@ impl Publish<'_> {
         Ok(self.submit(session, account, payload))
     }
 
-    /// For MQTT 5: what is malformed or too large is read to its end and refused with a reason.
+    /// For MQTT 5: what is malformed, too large or blocked is read to its end and refused with a reason.
     pub async fn keep_or_refuse(self, session: &Rc<Session>) -> Result<Result<Submitted, Refusal>, Error> {
-        let Some(refusal) = self.refusal() else { return self.keep(session).await.map(Ok) };
+        let Some(refusal) = self.refusal(session) else { return self.keep(session).await.map(Ok) };
+        self.let_fall(session).await?;
+        Ok(Err(refusal))
+    }
+
+    /// Reads it to its end, in its turn, and keeps nothing of it.
+    async fn let_fall(self, session: &Rc<Session>) -> Result<Arc<Account>, Error> {
         let place = session.order.place();
         let account = self.count(session)?;
         self.read(session, &account, |_| ()).await?;
         place.reached().await;
         session.worker.metrics.refused.inc();
-        Ok(Err(refusal))
+        Ok(account)
     }
 
     /// Adds it to the turn.

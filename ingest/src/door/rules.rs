@@ -30,6 +30,7 @@ pub(super) const PACKET_BYTES_ANNOUNCED: u32 = PAYLOAD_BYTES_MAX as u32 + 1024 +
 const SILENCE_SECONDS_MAX: u16 = u16::MAX;
 
 const NO_SUBSCRIPTIONS: &str = "nothing can be subscribed to here: ask over HTTP or SQL";
+const BLOCKED: &str = "this device was erased and blocked; an operator can lift that";
 const TOPIC_WANTED: &str = "the topic must be city/v1/{tenant}/{domain}/{device}";
 
 impl TryFrom<Error> for v5::PublishAck {
@@ -122,7 +123,7 @@ pub(super) fn answer_v5(message: v5::ProtocolMessage) -> v5::ProtocolMessageAck 
     }
 }
 
-/// Keeps what an MQTT 3.1.1 client publishes, whatever it is.
+/// Keeps what an MQTT 3.1.1 client publishes, whatever it is; but for whom is blocked.
 pub(super) fn publish_v3(
     session: Rc<Session>,
     mut publish: v3::Publish,
@@ -132,7 +133,8 @@ pub(super) fn publish_v3(
         Some(submitted) => Either::Left(ready(submitted)),
         None => {
             let session = session.clone();
-            Either::Right(async move { of_v3(&publish, &payload).keep(&session).await }.boxed_local())
+            let kept = async move { of_v3(&publish, &payload).keep_or_let_fall(&session).await };
+            Either::Right(kept.boxed_local())
         }
     };
     async move { kept.await?.synced(&session).await }
@@ -145,7 +147,7 @@ pub(super) fn publish_v5(
 ) -> impl Future<Output = Result<v5::PublishAck, Error>> {
     let payload = publish.take_payload();
     let one = of_v5(&publish, &payload);
-    let now = if one.refusal().is_none() { one.keep_now(&session) } else { None };
+    let now = if one.refusal(&session).is_none() { one.keep_now(&session) } else { None };
     let kept = match now {
         Some(submitted) => Either::Left(ready(submitted.map(Ok))),
         None => {
@@ -162,6 +164,9 @@ pub(super) fn publish_v5(
             }
             Err(Refusal::Topic) => v5::PublishAck::new(PublishAckReason::TopicNameInvalid)
                 .reason(ByteString::from_static(TOPIC_WANTED)),
+            Err(Refusal::Blocked) => {
+                v5::PublishAck::new(PublishAckReason::NotAuthorized).reason(ByteString::from_static(BLOCKED))
+            }
             Err(Refusal::TooLarge(bytes)) => v5::PublishAck::new(PublishAckReason::QuotaExceeded)
                 .reason(format!("the payload has {bytes} bytes, the limit is {PAYLOAD_BYTES_MAX}").into()),
         })

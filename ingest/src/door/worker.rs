@@ -22,7 +22,7 @@ use super::{
     sink::{Farewell, Sink},
     turn::{Outcome, Turn},
 };
-use crate::{Clock, Metrics};
+use crate::{Clock, Metrics, blocked::Blocked};
 
 /// A turn is submitted early once it holds this much, so that what a worker adds beyond the journal's own
 /// limit is this and one payload.
@@ -47,6 +47,8 @@ pub(super) struct Worker {
     clock: Clock,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// Of whom nothing is taken.
+    pub blocked: Blocked,
     /// What tenants take, and all together.
     pub accounts: Arc<Accounts>,
     /// Payloads of one connection that may wait for their sync.
@@ -98,6 +100,7 @@ impl Worker {
             group: parts.group.clone(),
             clock: parts.clock.clone(),
             metrics: parts.metrics.clone(),
+            blocked: parts.config.blocked.clone(),
             accounts: parts.accounts.clone(),
             in_flight_max: parts.config.in_flight_max.into(),
             payload_seconds: parts.config.limits.payload_seconds,

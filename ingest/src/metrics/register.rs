@@ -71,6 +71,7 @@ impl Metrics {
             tail_bytes: Family::default(),
             committed: Family::default(),
             compacted: Family::default(),
+            expired: Family::default(),
             commit_failures: Family::default(),
             commit_seconds: Histogram::new(COMMIT_SECONDS),
         };
@@ -156,6 +157,8 @@ impl Metrics {
         to.register("committed", "rows committed to the lake", self.committed.clone());
         let help = "rows that compactions wrote again; some times as many as were committed";
         to.register("compacted", help, self.compacted.clone());
+        let help = "rows that have gone because they were older than their tenant and table keep them";
+        to.register("expired", help, self.expired.clone());
         let help = "attempts to commit that failed and are made again; the log says why";
         to.register("commit_failures", help, self.commit_failures.clone());
         let help = "time to bring the files of one commit to the lake and to commit them";

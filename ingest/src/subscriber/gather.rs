@@ -17,7 +17,7 @@ use zeugma_journal::{Batch, Error, Group, Payload, Position, Record};
 use zeugma_schemas::limits::{KEPT_OF_TOO_LARGE_BYTES, PAYLOAD_BYTES_MAX};
 
 use super::Config;
-use crate::{Clock, Metrics};
+use crate::{Clock, Metrics, blocked::Blocked};
 
 /// Publishes that share a submission at most.
 const BATCH_LEN_MAX: usize = 4096;
@@ -43,6 +43,7 @@ pub(super) struct Gather {
     group: Group,
     metrics: Arc<Metrics>,
     clock: Clock,
+    blocked: Blocked,
     batch: Batch,
     acks: Vec<Ack>,
     in_flight: VecDeque<InFlight>,
@@ -59,9 +60,15 @@ struct InFlight {
 }
 
 impl Gather {
-    pub(super) fn new(config: Config, group: Group, metrics: Arc<Metrics>, clock: Clock) -> Gather {
+    pub(super) fn new(
+        config: Config,
+        group: Group,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        blocked: Blocked,
+    ) -> Gather {
         let (batch, acks, in_flight) = Default::default();
-        Gather { config, group, metrics, clock, batch, acks, in_flight, connection: 0 }
+        Gather { config, group, metrics, clock, blocked, batch, acks, in_flight, connection: 0 }
     }
 
     /// Takes a publish.
@@ -69,7 +76,7 @@ impl Gather {
         self.metrics.received.inc();
         self.metrics.received_bytes.inc_by(publish.payload.len() as u64);
         let topic = String::from_utf8_lossy(&publish.topic);
-        if self.config.trusts(&topic) {
+        if self.config.trusts(&topic) && !self.blocked.has(&topic) {
             let received_at_us = (self.clock)();
             let payload = payload(&publish.payload);
             self.batch.push(&Record { tenant: None, topic: &topic, received_at_us, payload });

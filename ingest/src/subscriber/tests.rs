@@ -80,8 +80,15 @@ impl House {
         let (metrics, shutdown) = (Arc::new(Metrics::default()), CancellationToken::new());
         let config = Config::parse(url).expect("a good URL");
         let clock: Clock = Arc::new(|| 1_700_000_000_000_000);
-        let subscriber =
-            Subscriber::start(config, SOURCE, group.clone(), metrics.clone(), clock, shutdown.clone());
+        let subscriber = Subscriber::start(
+            config,
+            SOURCE,
+            group.clone(),
+            metrics.clone(),
+            clock,
+            Blocked::default(),
+            shutdown.clone(),
+        );
         House { _folder: folder, group, kept, held, metrics, shutdown, subscriber }
     }
 
@@ -301,7 +308,7 @@ async fn acknowledgements_inside_the_library_end_with_their_connection() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (journal, _) = Journal::open(folder.path()).expect("a new journal");
     let (group, _thread) = Group::start(journal, |_| true).expect("a thread");
-    let gather = Gather::new(config, group, metrics.clone(), Arc::new(|| 0));
+    let gather = Gather::new(config, group, metrics.clone(), Arc::new(|| 0), Blocked::default());
     let mut reception = Reception {
         client,
         gather,

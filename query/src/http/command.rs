@@ -9,8 +9,10 @@ use futures::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::params::invalid;
-use crate::{Error, encode::Form};
+use zeugma_schemas::id::is_id;
+
+use super::{App, params::invalid};
+use crate::{Error, Writer, encode::Form};
 
 /// Reads a command; `example` shows what is wanted.
 pub fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes, example: &str) -> Result<T, Error> {
@@ -22,9 +24,32 @@ pub fn read<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes, example: &st
     serde_json::from_slice(body).map_err(|error| invalid(format!("the body must be {example}: {error}")))
 }
 
-/// Why a process that only reads does not do what it is told.
-pub fn does_not_write() -> Error {
-    Error::NotFound("this process does not write: ask `zeugma up` or `zeugma ingest`".into())
+/// The writer of this process.
+///
+/// # Errors
+/// [`Error::NotFound`] where it only reads.
+pub fn writer(app: &App) -> Result<&Writer, Error> {
+    let does_not_write =
+        || Error::NotFound("this process does not write: ask `zeugma up` or `zeugma ingest`".into());
+    app.components.writer.as_ref().ok_or_else(does_not_write)
+}
+
+/// A command that lacks something.
+pub fn wanted(what: &str) -> Error {
+    invalid(format!("the body must have {what}"))
+}
+
+/// Checks what must be the id of a tenant or device.
+pub fn id(name: &str, value: &str) -> Result<(), Error> {
+    if is_id(value) {
+        return Ok(());
+    }
+    Err(invalid(format!("`{name}` is no name: 1 to 64 of a-z A-Z 0-9 . _ - are wanted, not `{value}`")))
+}
+
+/// Why the writer has not done what it was told.
+pub fn failed(message: String) -> Error {
+    Error::Unavailable { message }
 }
 
 /// Answers reports as they come.

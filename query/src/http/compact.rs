@@ -19,12 +19,12 @@ struct Wanted {
 
 /// Compacts a table, or all.
 pub async fn compact(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
-    let compact = app.components.compact.clone().ok_or_else(command::does_not_write)?;
+    let writer = command::writer(&app)?;
     let wanted: Wanted = command::read(&headers, &body, r#"{"table": "fleet"}, or {} for all"#)?;
     if let Some(table) = &wanted.table {
         app.query.known(table).await?;
     }
-    let reports = compact(wanted.table).map_err(Error::Busy)?;
+    let reports = (writer.compact)(wanted.table).map_err(Error::Busy)?;
     let lines = reports.map(|report| match report {
         Ok(progress) => serde_json::to_value(progress).unwrap_or_default(),
         Err(error) => json!({ "error": error }),

@@ -15,9 +15,10 @@ use zeugma_schemas::dead_letter::Replayed;
 
 use super::{App, command};
 use crate::{
-    Error, Query, Replay,
+    Error, Query,
     dead_letters::{Choice, LETTERS_MAX},
     problem::Problem,
+    writer::Replay,
 };
 
 /// How long one page may wait for its decision; without the lake late readings cannot be decided.
@@ -31,7 +32,7 @@ struct Wanted {
 
 /// Replays what fulfils the condition.
 pub async fn replay(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
-    let replay = app.components.replay.clone().ok_or_else(command::does_not_write)?;
+    let replay = command::writer(&app)?.replay.clone();
     let wanted: Wanted = command::read(&headers, &body, r#"{"where": "reason = '…'"}"#)?;
     let alone = app.replaying.clone().try_acquire_owned();
     let alone = alone.map_err(|_| Error::Busy("dead letters are being replayed; ask again later".into()))?;

@@ -38,8 +38,7 @@ fn components(city: &City) -> Components {
         metrics: Arc::new(|| "zeugma_up 1\n".into()),
         ready: Arc::new(|| vec!["the clock is not credible".into()]),
         serves_tail: true,
-        replay: None,
-        compact: None,
+        writer: None,
     }
 }
 

@@ -1,0 +1,331 @@
+//! What is erased or too old is found nowhere, and everything else stays.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rumqttc::v5::mqttbytes::v5::PubAckReason;
+use serde_json::{Value, json};
+use zeugma_ingest::source;
+use zeugma_lake::{
+    Lake,
+    erasure::{Cut, ErasedTable, Erasure},
+    gone::{Gone, Subject},
+    upkeep::KEEP_ERASED,
+};
+use zeugma_tests::{City, city::PATIENCE, program};
+
+/// 2026-09-21T14:13:20Z and some seconds.
+fn payload(second: u64) -> Vec<u8> {
+    let time_us = (1_790_000_000 + second) * 1_000_000;
+    format!(r#"{{"time":{time_us},"latitude":38.9,"longitude":22.4}}"#).into_bytes()
+}
+
+fn topic(tenant: &str, device: &str) -> String {
+    format!("city/v1/{tenant}/fleet/{device}")
+}
+
+/// Runs the program, and answers its exit code and what it says.
+async fn zeugma(city: &City, args: &[&str]) -> (Option<i32>, String, String) {
+    let url = city.url("");
+    let args: Vec<String> = args.iter().chain(&["--url", &url]).map(|arg| (*arg).to_owned()).collect();
+    let run = move || program::run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+async fn erase(city: &City, device: &str, more: &[&str]) -> Erasure {
+    let args = [&["erase", "--tenant", "lamia", "--device", device], more].concat();
+    let (code, says, error) = zeugma(city, &args).await;
+    assert_eq!(code, Some(0), "{error}");
+    serde_json::from_str(&says).unwrap()
+}
+
+/// Readings of each device, by tenant.
+async fn counts(city: &City) -> Vec<Vec<Value>> {
+    city.sql("SELECT tenant, device, count(*) FROM fleet GROUP BY 1, 2 ORDER BY 1, 2").await
+}
+
+/// A clock that tests move.
+fn moved_clock() -> (Arc<AtomicI64>, zeugma_ingest::Clock) {
+    let by_us = Arc::new(AtomicI64::new(0));
+    let (moved, real) = (by_us.clone(), zeugma::server::clock());
+    (by_us, Arc::new(move || real() + moved.load(Ordering::SeqCst)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erased_device_is_found_nowhere_and_everything_else_stays() {
+    let (by_us, clock) = moved_clock();
+    let mut city = City::with_clock(clock, |_| {}).await;
+    for second in 0..3 {
+        for (tenant, device) in [("lamia", "bus-odd-77"), ("lamia", "bus-2"), ("ostrava", "bus-odd-77")] {
+            city.publish(&topic(tenant, device), payload(second)).await;
+        }
+        // Some of it is in the lake by now, the last only in journal and tail.
+        if second < 2 {
+            city.restart().await;
+        }
+    }
+    city.publish(&topic("lamia", "bus-odd-77"), "nonsense").await;
+    city.publish(&topic("lamia", "bus-2"), "nonsense").await;
+    let version = Lake::open(&city.lake()).await.unwrap().table("fleet").load().await.unwrap().version();
+    let (_, before) = city.get(&format!("/api/v1/sql?version={version}&q=SELECT+count(*)+FROM+fleet")).await;
+    assert!(before.contains("6"), "{before}");
+
+    let erasure = erase(&city, "bus-odd-77", &[]).await;
+    assert_eq!(erasure.rows(), 3 + 1);
+    let left = json!([["lamia", "bus-2", 3], ["ostrava", "bus-odd-77", 3]]);
+    assert_eq!(json!(counts(&city).await), left);
+    let latest = city.sql("SELECT tenant, device FROM fleet_latest ORDER BY 1, 2").await;
+    assert_eq!(json!(latest), json!([["lamia", "bus-2"], ["ostrava", "bus-odd-77"]]));
+    let letters = city.sql("SELECT topic FROM dead_letters").await;
+    assert_eq!(json!(letters), json!([[topic("lamia", "bus-2")]]));
+    let (status, gone) = city.get(&format!("/api/v1/sql?version={version}&q=SELECT+*+FROM+fleet")).await;
+    assert!(status == 410 && gone.contains("erased"), "{status} {gone}");
+    let (status, gone) = city.post_sql(&format!("SELECT * FROM table_at('fleet', {version})")).await;
+    assert_eq!(status, 410, "{gone}");
+
+    // Nobody can be reading the old files any more.
+    by_us.fetch_add(KEEP_ERASED.as_micros() as i64 + 1, Ordering::SeqCst);
+    city.restart().await;
+    let proof = finished(&city, &erasure.id).await;
+    assert!(proof.tables.iter().any(|table| table.files_deleted > 0 && table.log_entries_deleted > 0));
+    assert!(proof.outside.iter().any(|place| place.contains("backups")));
+    assert_eq!(json!(counts(&city).await), left);
+    city.stop().await;
+    let mut tell: Vec<PathBuf> = Vec::new();
+    for path in files(&city.folder().join("data")) {
+        // Parquet's statistics are as they are, whatever its pages are packed with.
+        let bytes = std::fs::read(&path).unwrap();
+        let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        if has("city/v1/lamia/fleet/bus-odd-77") || (has("bus-odd-77") && !has("ostrava")) {
+            tell.push(path);
+        }
+    }
+    assert_eq!(tell.len(), 1, "only the proof names it: {tell:?}");
+    assert!(tell[0].display().to_string().contains("_zeugma/erasures"));
+    // It may come again: nobody has blocked it.
+    city.restart().await;
+    city.publish(&topic("lamia", "bus-odd-77"), payload(9)).await;
+    city.until("SELECT count(*) FROM fleet WHERE tenant = 'lamia' AND device = 'bus-odd-77'", 1).await;
+}
+
+/// The proof of an erasure, once it is finished.
+async fn finished(city: &City, id: &str) -> Erasure {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let (code, says, error) = zeugma(city, &["erasures", id]).await;
+        assert_eq!(code, Some(0), "{error}");
+        let erasure: Erasure = serde_json::from_str(&says).unwrap();
+        if erasure.finished_at.is_some() {
+            return erasure;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{says}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_the_cut_goes_and_what_comes_after_stays_while_devices_publish() {
+    let city = Arc::new(City::with(|args| args.ingest.commit_interval = Duration::from_millis(30)).await);
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let publishing = tokio::spawn({
+        let (city, acknowledged) = (city.clone(), acknowledged.clone());
+        async move {
+            let mut device = city.device().await;
+            for second in 0.. {
+                let reason = device.publish(&topic("lamia", "bus-1"), payload(second)).await.unwrap();
+                assert_eq!(reason, PubAckReason::Success);
+                acknowledged.store(second + 1, Ordering::SeqCst);
+            }
+        }
+    });
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let before = acknowledged.load(Ordering::SeqCst);
+        erase(&city, "bus-1", &[]).await;
+        let after = acknowledged.load(Ordering::SeqCst);
+        let first = "SELECT (min(CAST(time AS BIGINT)) / 1000000) - 1790000000 FROM fleet";
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let first = city.value(first).await.as_u64().expect("devices go on publishing");
+        assert!((before..=after).contains(&first), "{before} <= {first} <= {after}");
+    }
+    publishing.abort();
+    // All since the cut, each once.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let rows = "SELECT max(CAST(time AS BIGINT)) - min(CAST(time AS BIGINT)), count(*), count(DISTINCT time) FROM fleet";
+    let row = city.sql(rows).await.remove(0);
+    let readings = row[1].as_u64().unwrap();
+    assert_eq!(row, [json!((readings - 1) * 1_000_000), json!(readings), json!(readings)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocked_device_is_refused_until_that_is_lifted() {
+    let mut city = City::start().await;
+    city.publish(&topic("lamia", "bus-1"), payload(0)).await;
+    erase(&city, "bus-1", &["--and-block"]).await;
+    for _ in 0..2 {
+        let mut device = city.device().await;
+        let refused = device.publish(&topic("lamia", "bus-1"), payload(1)).await.unwrap();
+        assert_eq!(refused, PubAckReason::NotAuthorized);
+        let other = device.publish(&topic("lamia", "bus-2"), payload(1)).await.unwrap();
+        assert_eq!(other, PubAckReason::Success);
+        assert_eq!(json!(counts(&city).await), json!([["lamia", "bus-2", 1]]));
+        assert_eq!(city.dead_letters().await, []);
+        assert_eq!(zeugma(&city, &["blocked", "list"]).await.1, "lamia bus-1");
+        // Who is blocked stays so.
+        city.restart().await;
+    }
+    let (code, says, error) =
+        zeugma(&city, &["blocked", "lift", "--tenant", "lamia", "--device", "bus-1"]).await;
+    assert_eq!((code, says.as_str()), (Some(0), "taken again: lamia bus-1"), "{error}");
+    let (code, _, error) =
+        zeugma(&city, &["blocked", "lift", "--tenant", "lamia", "--device", "bus-1"]).await;
+    assert!(code == Some(1) && error.contains("is not blocked"), "{error}");
+    city.publish(&topic("lamia", "bus-1"), payload(2)).await;
+    city.until("SELECT count(*) FROM fleet WHERE device = 'bus-1'", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenant_is_erased_as_a_whole_only_where_that_is_said() {
+    let city = City::start().await;
+    for (tenant, device) in [("lamia", "bus-1"), ("lamia", "bus-2"), ("argos", "bus-1")] {
+        city.publish(&topic(tenant, device), payload(0)).await;
+    }
+    let (code, _, error) = zeugma(&city, &["erase", "--tenant", "lamia"]).await;
+    assert!(code == Some(64) && error.contains("--all-devices"), "{error}");
+    let (code, _, error) = zeugma(&city, &["erase", "--tenant", "la/mia", "--all-devices"]).await;
+    assert!(code == Some(1) && error.contains("is no name"), "{error}");
+    let (code, _, error) = zeugma(&city, &["erase", "--tenant", "lamia", "--all-devices"]).await;
+    assert_eq!(code, Some(0), "{error}");
+    assert_eq!(json!(counts(&city).await), json!([["argos", "bus-1", 1]]));
+    let (_, says, _) = zeugma(&city, &["erasures"]).await;
+    assert!(says.contains("lamia, all devices  2 rows  not found since"), "{says}");
+}
+
+/// A stop at any step, as the lake's note tells of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn erasure_that_was_cut_short_is_finished_by_the_next_start() {
+    let mut city = City::start().await;
+    for (second, device) in [(0, "bus-1"), (1, "bus-2"), (2, "bus-1")] {
+        city.publish(&topic("lamia", device), payload(second)).await;
+    }
+    city.stop().await;
+    let data = city.folder().join("data");
+    let lake = Lake::open(&city.lake()).await.unwrap();
+    let begun = |device: &str, position: u64| {
+        let subject = Subject { tenant: "lamia".into(), device: Some(device.into()) };
+        let cut = Cut { source: source::of(&data).unwrap(), position };
+        Erasure::new(subject, false, cut, 1_790_000_000_000 + position as i64, 7)
+    };
+    // Only the cut was noted, and readings came behind it.
+    city.restart().await;
+    city.publish(&topic("lamia", "bus-1"), payload(3)).await;
+    city.stop().await;
+    lake.keep_erasure(&begun("bus-1", 2)).await.unwrap();
+    city.restart().await;
+    // The lake had all of it when the cut was noted, so it went as a whole.
+    city.until("SELECT count(*) FROM fleet", 1).await;
+
+    // The tables were noted, nothing more; what came since stays.
+    city.publish(&topic("lamia", "bus-3"), payload(0)).await;
+    city.stop().await;
+    let snapshot = lake.table("fleet").load().await.unwrap();
+    let mut erasure = begun("bus-3", 5);
+    let gone = Gone::Of(erasure.subject.clone());
+    let files = snapshot.files().iter().filter(|file| gone.may_be_in(file)).map(|file| file.path.clone());
+    erasure.tables.push(ErasedTable {
+        table: "fleet".into(),
+        version_at_cut: snapshot.version(),
+        files_looked_through: files.collect(),
+        ..ErasedTable::default()
+    });
+    city.restart().await;
+    city.publish(&topic("lamia", "bus-3"), payload(1)).await;
+    city.stop().await;
+    lake.keep_erasure(&erasure).await.unwrap();
+    city.restart().await;
+    city.until("SELECT count(*) FROM fleet WHERE device = 'bus-3'", 1).await;
+
+    // The files were replaced, and that was not noted.
+    city.stop().await;
+    let mut last = lake.erasures().await.unwrap().pop().unwrap();
+    let wanted = last.clone();
+    last.tables[0].version = None;
+    last.rows_gone_at = None;
+    lake.keep_erasure(&last).await.unwrap();
+    let version = lake.table("fleet").load().await.unwrap().version();
+    city.restart().await;
+    city.until("SELECT count(*) FROM fleet WHERE device = 'bus-3'", 1).await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while lake.erasures().await.unwrap().pop().unwrap().rows_gone_at.is_none() {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(lake.erasures().await.unwrap().pop().unwrap().tables, wanted.tables);
+    // Taking the lake is a version; nothing was removed again.
+    assert_eq!(lake.table("fleet").load().await.unwrap().version(), version + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readings_older_than_is_kept_go_by_tenant_and_domain() {
+    let city = City::with(|args| args.ingest.commit_interval = Duration::from_millis(50)).await;
+    let now_s = zeugma::server::clock()() / 1_000_000;
+    let at = |days: i64| {
+        let time_us = (now_s - days * 86_400) * 1_000_000;
+        format!(r#"{{"time":{time_us},"latitude":38.9,"longitude":22.4}}"#).into_bytes()
+    };
+    for tenant in ["lamia", "argos", "ostrava"] {
+        for days in [100, 40, 10] {
+            city.publish(&topic(tenant, "bus-1"), at(days)).await;
+        }
+        city.publish(&topic(tenant, "bus-2"), at(50)).await;
+    }
+    let (_, says, _) = zeugma(&city, &["retention", "list"]).await;
+    assert_eq!(says, "there are no rules: everything is kept for ever");
+    let set = async |args: &[&str]| {
+        let (code, says, error) = zeugma(&city, &[&["retention", "set"], args].concat()).await;
+        assert_eq!(code, Some(0), "{error}");
+        says
+    };
+    assert_eq!(set(&["--keep", "60d", "--domain", "fleet"]).await, "all tenants, fleet: 60 days");
+    set(&["--keep", "30d", "--domain", "fleet", "--tenant", "lamia"]).await;
+    set(&["--keep", "forever", "--tenant", "argos"]).await;
+    let fewer = "SELECT count(*) FROM fleet";
+    city.until(fewer, 1 + 4 + 3).await;
+    let left = json!([
+        ["argos", "bus-1", 3],
+        ["argos", "bus-2", 1],
+        ["lamia", "bus-1", 1],
+        ["ostrava", "bus-1", 2],
+        ["ostrava", "bus-2", 1],
+    ]);
+    assert_eq!(json!(counts(&city).await), left);
+    // Whose newest reading was too old has none.
+    let latest = city.sql("SELECT tenant, device FROM fleet_latest WHERE device = 'bus-2' ORDER BY 1").await;
+    assert_eq!(json!(latest), json!([["argos", "bus-2"], ["ostrava", "bus-2"]]));
+    assert_eq!(city.metric("zeugma_expired_total{domain=\"fleet\"}").await, 4.0);
+    // A rule less, and what comes is kept again.
+    let (code, says, error) =
+        zeugma(&city, &["retention", "unset", "--domain", "fleet", "--tenant", "lamia"]).await;
+    assert_eq!(
+        (code, says.as_str()),
+        (Some(0), "all tenants, fleet: 60 days\nargos, all tables: for ever"),
+        "{error}"
+    );
+    let (code, _, error) = zeugma(&city, &["retention", "unset", "--tenant", "lamia"]).await;
+    assert!(code == Some(1) && error.contains("there is no rule"), "{error}");
+    let (code, _, error) = zeugma(&city, &["retention", "set", "--keep", "5d", "--domain", "flet"]).await;
+    assert!(code == Some(1) && error.contains("flet"), "{error}");
+}
