@@ -17,8 +17,8 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 use zeugma_journal::Group;
 use zeugma_lake::{
-    Error, ErrorKind, Lake, Lease, Position, Snapshot, Table,
-    erasure::{self, ErasedTable, Erasure, time_text},
+    ErrorKind, Lake, Lease, Position, Snapshot, Table,
+    erasure::{Cut, ErasedTable, Erasure, time_text},
     gone::{Gone, Subject},
     remove::Removal,
     upkeep::KEEP_ERASED,
@@ -26,7 +26,7 @@ use zeugma_lake::{
 use zeugma_schemas::dead_letter;
 
 use crate::{
-    Clock,
+    Clock, Error,
     accept::Known,
     blocked::Blocked,
     tail::{End, Tail},
@@ -79,7 +79,9 @@ impl Eraser {
             blocked.insert(subject.clone());
             self.block(blocked).await?;
         }
-        let mut erasure = self.begin(subject, and_block).await?;
+        let cut = Cut { source: self.tail.source().to_owned(), position: 0 };
+        let random = Uuid::new_v4().as_u128() as u32;
+        let mut erasure = Erasure::new(subject, and_block, cut, self.now_ms(), random);
         self.take_steps(&mut erasure, &report).await?;
         Ok(erasure)
     }
@@ -136,26 +138,28 @@ impl Eraser {
         Ok(())
     }
 
-    /// Fixes the cut: the journal's last record now, which is also the last of a segment.
-    async fn begin(&self, subject: Subject, blocked: bool) -> Result<Erasure, Error> {
-        // Until it is known commits end nowhere, so that none goes beyond it.
+    /// Fixes the cut: the journal's last record now, which is also the last of a segment. Commits end there from
+    /// here on.
+    async fn fix_cut(&self, erasure: &mut Erasure) -> Result<(), Error> {
+        // Until it is known they end nowhere, so that none goes beyond it.
         self.tail.end_commits(End::Here);
-        let begun = async {
+        let fixed = async {
             let position = self.turn_journal().await?;
-            let cut = erasure::Cut { source: self.tail.source().to_owned(), position };
-            let random = Uuid::new_v4().as_u128() as u32;
-            let erasure = Erasure::new(subject, blocked, cut, self.now_ms(), random);
-            self.lake.keep_erasure(&erasure).await?;
-            Ok(erasure)
+            erasure.cut = Cut { source: self.tail.source().to_owned(), position };
+            Ok(self.lake.keep_erasure(erasure).await?)
         };
-        let begun: Result<_, Error> = begun.await;
-        self.tail.end_commits(begun.as_ref().map_or(End::Decided, |erasure| End::At(erasure.cut.position)));
-        begun
+        let fixed: Result<(), Error> = fixed.await;
+        self.tail.end_commits(if fixed.is_ok() { End::At(erasure.cut.position) } else { End::Decided });
+        fixed
     }
 
     async fn take_steps(&self, erasure: &mut Erasure, report: &(impl Fn(&str) + Sync)) -> Result<(), Error> {
         if erasure.tables.is_empty() {
             report("committing what came before");
+            if self.tail.end() != End::At(cut_of(erasure, self.tail.source())) {
+                // A new one, or one whose note the lake had though it did not say so.
+                self.fix_cut(erasure).await?;
+            }
             self.commit_through(cut_of(erasure, self.tail.source())).await;
             erasure.tables = self.tables_at_cut(&erasure.subject).await?;
             self.lake.keep_erasure(erasure).await?;
@@ -213,15 +217,14 @@ impl Eraser {
             .truncate_surely(through, Box::new(move |deleted| tell.send(deleted).unwrap_or_default()));
         match told.await {
             Ok(true) => Ok(()),
-            _ => Err(Error::Tail("the journal still has records of before the cut; trying again".into())),
+            _ => Err(Error::NotErased("the journal still has records of before the cut")),
         }
     }
 
     async fn turn_journal(&self) -> Result<Position, Error> {
         let (tell, told) = oneshot::channel();
         self.journal.turn(Box::new(move |turned| drop(tell.send(turned))));
-        let turned = told.await.map_err(|_| Error::Tail("the journal has ended".into()))?;
-        turned.map_err(|error| Error::Tail(format!("the journal begins no segment: {error}")))
+        Ok(told.await.unwrap_or(Err(zeugma_journal::Error::Closed))?)
     }
 
     /// Rows go from one table.
@@ -233,7 +236,8 @@ impl Eraser {
         if is_done(erased, &snapshot) {
             // The commit happened, and what followed did not: nothing tells of its newest readings any more.
             erased.version = Some(snapshot.readable_from());
-            return self.lake.keep_erasure(erasure).await;
+            self.tail.gone_by(table.name(), snapshot.readable_from());
+            return Ok(self.lake.keep_erasure(erasure).await?);
         }
         let before: BTreeSet<&str> = erased.files_looked_through.iter().map(String::as_str).collect();
         let files = snapshot.files().iter().filter(|file| before.contains(file.path.as_str()));
@@ -243,23 +247,24 @@ impl Eraser {
         let version_at_cut = erased.version_at_cut;
         if rewritten.replaced.is_empty() && !self.may_have_had(&table).await? {
             erased.version = Some(version_at_cut);
-            return self.lake.keep_erasure(erasure).await;
+            return Ok(self.lake.keep_erasure(erasure).await?);
         }
         self.lake.keep_erasure(erasure).await?;
         let at_cut = match table.at(version_at_cut).await {
             Ok(at_cut) => Some(at_cut),
             // A stop that took longer than versions are kept.
             Err(error) if error.kind() == ErrorKind::Gone => None,
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         let removed = removal.commit(&rewritten, true, self.now_ms()).await?;
         let version = removed.snapshot.readable_from();
+        self.tail.gone_by(table.name(), version);
         if table.name() != dead_letter::TABLE {
             table.keep_latest_without(&gone, at_cut.as_deref(), &removed, &removal.columns).await?;
         }
         table.checkpoint_at(version).await?;
         erasure.tables[place].version = Some(version);
-        self.lake.keep_erasure(erasure).await
+        Ok(self.lake.keep_erasure(erasure).await?)
     }
 
     /// Whether older versions may have rows that the present one has not: those that grew too old.
@@ -278,7 +283,8 @@ impl Eraser {
 
     fn table(&self, name: &str) -> Result<Table, Error> {
         let tables = self.known.borrow().tables.clone();
-        tables.get(name).cloned().ok_or_else(|| Error::NoTable { table: name.to_owned() })
+        let missing = || zeugma_lake::Error::NoTable { table: name.to_owned() };
+        Ok(tables.get(name).cloned().ok_or_else(missing)?)
     }
 
     fn now_ms(&self) -> i64 {

@@ -302,6 +302,7 @@ impl Parts<'_> {
         };
         let retention = Retention {
             lease: self.lease.clone(),
+            tail: self.tail.clone(),
             known: self.known.subscribe(),
             clock: clock.clone(),
             count: removals,

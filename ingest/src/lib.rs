@@ -80,6 +80,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// Something is not erased yet, and will be.
+    #[error("not everything is erased yet, and it is tried again: {0}")]
+    NotErased(&'static str),
     /// The client of the broker ended.
     #[error("the broker's client ended")]
     Subscriber(#[from] subscriber::Error),

@@ -20,12 +20,14 @@ use zeugma_lake::{
 };
 use zeugma_schemas::{batch::date_of, dead_letter};
 
-use crate::{Clock, Metrics, accept::Known, metrics::of};
+use crate::{Clock, Metrics, accept::Known, metrics::of, tail::Tail};
 
 /// Lets rows go that are too old.
 pub struct Retention {
     /// The right to write.
     pub lease: Lease,
+    /// Told by which versions rows have gone.
+    pub tail: Tail,
     /// The tables.
     pub known: watch::Receiver<Known>,
     /// The time, which says what day it is.
@@ -71,6 +73,7 @@ impl Retention {
             return Ok(());
         }
         let removed = removal.commit(&rewritten, false, (self.clock)() / 1_000).await?;
+        self.tail.gone_by(table.name(), removed.snapshot.version());
         if table.name() != dead_letter::TABLE {
             table.keep_latest_without(gone, Some(&*before), &removed, &removal.columns).await?;
         }

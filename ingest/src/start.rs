@@ -154,6 +154,7 @@ fn make_known(
     for (name, (_, snapshot)) in snapshots {
         let columns = domains.get(name).map_or_else(dead_letter::columns, |domain| domain.columns().clone());
         tail.ensure(name, &columns, snapshot.committed_through(source));
+        tail.gone_by(name, snapshot.readable_from());
     }
     let tables: Tables = snapshots.iter().map(|(name, (table, _))| (name.clone(), table.clone())).collect();
     Known { domains: Arc::new(domains.clone()), tables: Arc::new(tables) }

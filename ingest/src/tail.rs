@@ -164,6 +164,7 @@ impl Tail {
             bytes: 0,
             sealed: Vec::new(),
             released_through: committed_through,
+            version_min: 0,
             undecided: None,
         });
         tail.columns = columns.clone();
@@ -306,9 +307,21 @@ impl Tail {
         needed.map_or(state.accepted_through, |first| state.accepted_through.min(first - 1))
     }
 
+    /// Says that rows of a table have gone by a version: no question may be answered from an earlier one.
+    pub fn gone_by(&self, table: &str, version: u64) {
+        if let Some(tail) = self.state().tables.get_mut(table) {
+            tail.version_min = version.max(tail.version_min);
+        }
+    }
+
     /// Says where commits end for now.
     pub fn end_commits(&self, end: End) {
         self.state().end = end;
+    }
+
+    /// Where commits end.
+    pub fn end(&self) -> End {
+        self.state().end
     }
 
     /// Wants everything committed that can be, as soon as possible.
@@ -373,6 +386,7 @@ impl seam::Tail for Tail {
             Ok(TailView {
                 source: self.shared.source.clone(),
                 released_through: tail.released_through,
+                version_min: tail.version_min,
                 batches: tail.in_memory().cloned().collect(),
                 sealed: tail.sealed.clone(),
             })

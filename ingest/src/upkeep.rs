@@ -218,7 +218,8 @@ impl Running {
                 let report = |step: &str| drop(reports.try_send(Ok(Erasing::Step(step.to_owned()))));
                 let done = self.upkeep.eraser.erase(subject, and_block, report).await;
                 let done = done.map(|erasure| Erasing::Done(Box::new(erasure)));
-                drop(reports.send(done.map_err(|error| error.to_string())).await);
+                let failed = |error| format!("{error}; what is begun is tried again: zeugma erasures");
+                drop(reports.send(done.map_err(failed)).await);
             }
             Request::Unblock { subject, done } => {
                 let unblocked = self.upkeep.eraser.unblock(&subject).await;

@@ -4,7 +4,8 @@
 //! tail answers, from one instant, its batches and the last position it no longer has
 //! (`released_through`). Joined, they hold each reading once: the snapshot's files, and the tail's rows,
 //! in memory or sealed, beyond `committed_through`. They may be joined only if the snapshot reaches at least as far as the
-//! tail has released; otherwise readings would be in neither, and the snapshot must be loaded again.
+//! tail has released; otherwise readings would be in neither, and the snapshot must be loaded again. So it must where rows
+//! of its version have gone since, erased or too old.
 
 use std::sync::Arc;
 
@@ -26,12 +27,14 @@ pub struct TailBatch {
 }
 
 /// A table's tail, as it was at one instant.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct TailView {
     /// Journal that the positions belong to, a UUID.
     pub source: String,
     /// The last position of which nothing is here any more.
     pub released_through: Position,
+    /// The first version whose rows are all still there.
+    pub version_min: u64,
     /// What of it is in memory.
     pub batches: Vec<TailBatch>,
     /// What of it is sealed.
@@ -96,13 +99,13 @@ impl TailBatch {
     }
 }
 
-/// Joins a tail to a snapshot that holds everything of the tail's source through `committed_through`.
+/// Joins a tail to a snapshot of this version that holds everything of the tail's source through `committed_through`.
 ///
 /// Answers what the snapshot does not hold; `None` where the two do not meet.
-pub fn join(committed_through: Position, tail: &TailView) -> Option<Beyond> {
+pub fn join(version: u64, committed_through: Position, tail: &TailView) -> Option<Beyond> {
     // No commit parts sealed rows; a snapshot that seems to is of another history.
     let parted = tail.sealed.iter().any(|sealed| sealed.is_parted_by(committed_through));
-    if committed_through < tail.released_through || parted {
+    if version < tail.version_min || committed_through < tail.released_through || parted {
         return None;
     }
     let rows = tail.batches.iter().map(|batch| batch.beyond(committed_through));

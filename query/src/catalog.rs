@@ -180,8 +180,9 @@ impl LakeTable {
                 Err(zeugma_lake::Error::NoTable { .. }) => return self.meet_nobody().await,
                 Err(error) => return Err(error.into()),
             };
+            let version = snapshot.as_ref().map_or(0, |snapshot| snapshot.version());
             let through = snapshot.as_ref().map_or(0, |snapshot| snapshot.committed_through(&view.source));
-            if let Some(tail) = seam::join(through, &view) {
+            if let Some(tail) = seam::join(version, through, &view) {
                 return Ok(Meeting { snapshot, tail });
             }
             snapshot = self.load().await?;

@@ -21,6 +21,8 @@ use crate::error::with_causes;
 pub(crate) const SOURCE: &str = "zeugma-source";
 /// Header with the last position that the tail no longer has.
 pub(crate) const RELEASED_THROUGH: &str = "zeugma-released-through";
+/// Header with the first version whose rows are all still there.
+pub(crate) const VERSION_MIN: &str = "zeugma-version-min";
 /// Column with the position of each row.
 pub(crate) const POSITION: &str = "_position";
 
@@ -181,12 +183,12 @@ async fn read(response: Response) -> Result<TailView, Error> {
         |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let missing = |name: &str| Error::Tail(format!("its answer has no usable header `{name}`"));
     let source = text(SOURCE).ok_or_else(|| missing(SOURCE))?;
-    let released = text(RELEASED_THROUGH).and_then(|text| text.parse().ok());
-    let released_through = released.ok_or_else(|| missing(RELEASED_THROUGH))?;
+    let number = |name: &str| text(name).and_then(|text| text.parse().ok()).ok_or_else(|| missing(name));
+    let (released_through, version_min) = (number(RELEASED_THROUGH)?, number(VERSION_MIN)?);
     let bytes = bytes(response).await?;
     let batches = if bytes.is_empty() { Vec::new() } else { decode(&bytes)? };
     // What the other process has sealed came as rows.
-    Ok(TailView { source, released_through, batches, sealed: Vec::new() })
+    Ok(TailView { source, released_through, version_min, batches, sealed: Vec::new() })
 }
 
 async fn bytes(mut response: Response) -> Result<Vec<u8>, Error> {

@@ -50,8 +50,7 @@ pub struct Script {
 impl Tail for Script {
     fn view<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<TailView, zeugma_lake::Error>> {
         let mut views = self.views.lock().unwrap();
-        let empty =
-            TailView { source: SOURCE.into(), released_through: 0, batches: Vec::new(), sealed: Vec::new() };
+        let empty = TailView { source: SOURCE.into(), ..TailView::default() };
         let next =
             if views.len() > 1 { views.remove(0) } else { views.first().cloned().unwrap_or(empty.clone()) };
         // Everything in a script is about parking; of energy it has never heard.
@@ -106,7 +105,7 @@ impl City {
 
 pub fn view(released_through: Position, rows: Vec<(RecordBatch, Vec<Position>)>) -> TailView {
     let batches = rows.into_iter().map(|(rows, positions)| TailBatch { rows, positions: positions.into() });
-    TailView { source: SOURCE.into(), released_through, batches: batches.collect(), sealed: Vec::new() }
+    TailView { source: SOURCE.into(), released_through, batches: batches.collect(), ..TailView::default() }
 }
 
 /// Parking readings of a device, a minute apart, the newest first; as many spaces are taken as minutes passed.

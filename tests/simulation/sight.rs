@@ -41,7 +41,8 @@ pub(super) async fn visible(
     }
     for _ in 0..MEETINGS_MAX {
         let view = running.tail.view(name).await?;
-        if let Some(beyond) = seam::join(snapshot.committed_through(&view.source), &view) {
+        let through = snapshot.committed_through(&view.source);
+        if let Some(beyond) = seam::join(snapshot.version(), through, &view) {
             let mut batches = beyond.rows;
             batches.extend(snapshot_rows(&running.reader, &snapshot).await?);
             for sealed in &beyond.sealed {

@@ -14,6 +14,7 @@ use std::{
 use rumqttc::{Event, MqttOptions, Packet, QoS};
 use sha2::{Digest, Sha256};
 use site::{Client, PATIENCE, Site, packet};
+use zeugma_lake::gone::Subject;
 use zeugma_schemas::limits::{KEPT_OF_TOO_LARGE_BYTES, PAYLOAD_BYTES_MAX};
 
 const TOPIC: &str = "city/v1/lamia/fleet/bus-1";
@@ -99,6 +100,28 @@ fn malformed_topic_is_kept_for_3_and_refused_for_5() {
     let rows = site.close();
     assert_eq!(rows.len(), 1);
     assert_eq!((rows[0].topic.as_str(), rows[0].bytes.as_slice()), ("somewhere/else", &b"old"[..]));
+}
+
+#[test]
+fn what_is_blocked_is_let_fall_for_3_and_refused_for_5() {
+    let site = Site::with(|config| {
+        let subject = Subject { tenant: "lamia".into(), device: Some("bus-1".into()) };
+        config.blocked.set([subject].into());
+    });
+    for (version, wanted) in [(4, 0), (5, 0x87)] {
+        let (mut client, _) = Client::connect(site.addr(), version);
+        client.publish(1, TOPIC, b"not wanted");
+        assert_eq!(client.acknowledged(1).0, wanted);
+        client.publish(2, TOPIC, &vec![7; PAYLOAD_BYTES_MAX + 1]);
+        assert_eq!(client.acknowledged(2).0, wanted);
+        client.publish(3, "city/v1/lamia/fleet/bus-2", b"wanted");
+        assert_eq!(client.acknowledged(3).0, 0);
+        assert!(client.is_answered());
+    }
+    assert_eq!(site.metrics.refused.get(), 4);
+    let rows = site.close();
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().all(|row| row.bytes == b"wanted"));
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(super) struct TableTail {
     pub bytes: usize,
     pub sealed: Vec<Arc<Sealed>>,
     pub released_through: Position,
+    /// The first version of the table whose rows are all still there.
+    pub version_min: u64,
     /// The lowest position of a reading of this table that waits for its decision.
     pub undecided: Option<Position>,
 }

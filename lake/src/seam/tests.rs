@@ -37,6 +37,8 @@ enum Step {
     Commit(u8),
     /// The tail gives up what the newest commit holds.
     Release,
+    /// All that the lake has goes.
+    Erase,
     /// The reader loads the newest snapshot.
     Load,
     /// The reader asks the tail and joins it to the snapshot it has.
@@ -52,11 +54,14 @@ struct World {
     released_through: Position,
     lake: Vec<(Position, u64)>,
     committed_through: Position,
+    version: u64,
+    version_min: u64,
     /// A position whose reading waits for its decision.
     undecided: Option<Position>,
     all: BTreeSet<u64>,
     cached_lake: Vec<u64>,
     cached_through: Position,
+    cached_version: u64,
 }
 
 impl World {
@@ -114,6 +119,7 @@ impl World {
                 let taken = taken.filter(|(position, _)| (from + 1..=through).contains(position));
                 self.lake.extend(taken);
                 self.committed_through = through.max(from);
+                self.version += 1;
             }
             Step::Release => {
                 self.released_through = self.committed_through;
@@ -121,9 +127,17 @@ impl World {
                 self.tail.retain(|batch| batch.positions.last().is_some_and(|last| *last > through));
                 self.sealed.retain(|(sealed, _)| *sealed.positions().end() > through);
             }
+            Step::Erase => {
+                for (_, row) in std::mem::take(&mut self.lake) {
+                    self.all.remove(&row);
+                }
+                self.version += 1;
+                self.version_min = self.version;
+            }
             Step::Load => {
                 self.cached_lake = self.lake.iter().map(|(_, row)| *row).collect();
                 self.cached_through = self.committed_through;
+                self.cached_version = self.version;
             }
             Step::Read => self.read(),
         }
@@ -133,11 +147,15 @@ impl World {
         let tail = TailView {
             source: "s".into(),
             released_through: self.released_through,
+            version_min: self.version_min,
             batches: self.tail.clone(),
             sealed: self.sealed.iter().map(|(sealed, _)| sealed.clone()).collect(),
         };
-        match join(self.cached_through, &tail) {
-            None => assert!(self.cached_through < self.released_through, "refused without need"),
+        match join(self.cached_version, self.cached_through, &tail) {
+            None => {
+                let gone = self.cached_version < self.version_min;
+                assert!(gone || self.cached_through < self.released_through, "refused without need");
+            }
             Some(beyond) => {
                 let mut found: Vec<u64> = numbers(&beyond.rows);
                 for sealed in &beyond.sealed {
@@ -163,6 +181,7 @@ proptest! {
                 any::<bool>().prop_map(|pressed| Step::Seal { pressed }),
                 any::<u8>().prop_map(Step::Commit),
                 Just(Step::Release),
+                Just(Step::Erase),
                 Just(Step::Load),
                 Just(Step::Read),
             ],
@@ -180,9 +199,15 @@ proptest! {
 
 #[test]
 fn snapshot_behind_what_the_tail_released_is_refused() {
-    let tail =
-        TailView { source: "s".into(), released_through: 7, batches: vec![batch(&[(8, 1)])], sealed: vec![] };
-    assert!(join(6, &tail).is_none());
-    assert_eq!(numbers(&join(7, &tail).unwrap().rows), [1]);
-    assert!(join(8, &tail).unwrap().rows.is_empty());
+    let tail = TailView { released_through: 7, batches: vec![batch(&[(8, 1)])], ..TailView::default() };
+    assert!(join(0, 6, &tail).is_none());
+    assert_eq!(numbers(&join(0, 7, &tail).unwrap().rows), [1]);
+    assert!(join(0, 8, &tail).unwrap().rows.is_empty());
+}
+
+#[test]
+fn snapshot_of_which_rows_have_gone_is_refused() {
+    let tail = TailView { version_min: 3, ..TailView::default() };
+    assert!(join(2, 9, &tail).is_none());
+    assert!(join(3, 9, &tail).is_some());
 }

@@ -25,7 +25,7 @@ use crate::{
     Error,
     encode::Form,
     problem::Problem,
-    remote_tail::{POSITION, RELEASED_THROUGH, SOURCE},
+    remote_tail::{POSITION, RELEASED_THROUGH, SOURCE, VERSION_MIN},
 };
 
 /// Batches with a column of positions; source and release in the headers.
@@ -40,6 +40,7 @@ pub async fn tail(State(app): State<App>, Path(table): Path<String>) -> Result<R
         (header::CONTENT_TYPE.as_str(), Form::Arrow.media_type().to_owned()),
         (SOURCE, view.source.clone()),
         (RELEASED_THROUGH, view.released_through.to_string()),
+        (VERSION_MIN, view.version_min.to_string()),
     ];
     Ok((headers, body(view)?).into_response())
 }

@@ -27,12 +27,7 @@ struct Empty;
 
 impl Tail for Empty {
     fn view<'a>(&'a self, _table: &'a str) -> BoxFuture<'a, Result<TailView, Error>> {
-        let view = TailView {
-            source: SOURCE.to_owned(),
-            released_through: 0,
-            batches: Vec::new(),
-            sealed: Vec::new(),
-        };
+        let view = TailView { source: SOURCE.to_owned(), ..TailView::default() };
         future::ready(Ok(view)).boxed()
     }
 
