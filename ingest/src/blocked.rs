@@ -1,4 +1,6 @@
 //! Who is blocked: of these devices and tenants nothing is taken, as they were erased and are not wanted again.
+//!
+//! The list is in the lake; what the doors look at is in memory.
 
 use std::{
     collections::BTreeSet,
@@ -8,7 +10,8 @@ use std::{
     },
 };
 
-use zeugma_lake::gone::Subject;
+use tokio::sync::Mutex;
+use zeugma_lake::{Error, Lake, gone::Subject};
 use zeugma_schemas::topic::Topic;
 
 /// Who is blocked, as the doors see it; clones are the same.
@@ -41,6 +44,44 @@ impl Blocked {
     fn has_one(&self, topic: &Topic<'_>) -> bool {
         let known = self.shared.subjects.read().unwrap_or_else(PoisonError::into_inner);
         known.iter().any(|subject| subject.has(topic))
+    }
+}
+
+/// The list, to be read and changed; clones are the same.
+#[derive(Debug, Clone)]
+pub struct BlockList {
+    lake: Lake,
+    /// What the doors look at.
+    pub blocked: Blocked,
+    /// Two changes at once would lose one.
+    changing: Arc<Mutex<()>>,
+}
+
+impl BlockList {
+    /// The list of a lake, from now on in force.
+    pub async fn open(lake: &Lake) -> Result<BlockList, Error> {
+        let blocked = Blocked::default();
+        blocked.set(lake.blocked().await?);
+        Ok(BlockList { lake: lake.clone(), blocked, changing: Arc::default() })
+    }
+
+    /// Blocks somebody.
+    pub async fn add(&self, subject: Subject) -> Result<(), Error> {
+        self.change(|blocked| blocked.insert(subject)).await.map(drop)
+    }
+
+    /// Blocks somebody no more; says whether it was.
+    pub async fn lift(&self, subject: &Subject) -> Result<bool, Error> {
+        self.change(|blocked| blocked.remove(subject)).await
+    }
+
+    async fn change<T>(&self, change: impl FnOnce(&mut BTreeSet<Subject>) -> T) -> Result<T, Error> {
+        let _alone = self.changing.lock().await;
+        let mut subjects = self.lake.blocked().await?;
+        let changed = change(&mut subjects);
+        self.lake.keep_blocked(&subjects).await?;
+        self.blocked.set(subjects);
+        Ok(changed)
     }
 }
 

@@ -18,7 +18,7 @@ use zeugma_schemas::{
     topic::Topic,
 };
 
-use crate::{Clock, accept::again::Note};
+use crate::{Clock, accept::again::Note, blocked::Blocked, erased::Erased};
 
 /// How often a full journal is asked again.
 const ROOM_RETRY: Duration = Duration::from_millis(5);
@@ -28,6 +28,8 @@ const ROOM_RETRY: Duration = Duration::from_millis(5);
 pub struct DeadLetters {
     journal: Group,
     replays: Replays,
+    erased: Erased,
+    blocked: Blocked,
     clock: Clock,
 }
 
@@ -38,8 +40,14 @@ impl std::fmt::Debug for DeadLetters {
 }
 
 impl DeadLetters {
-    pub(crate) fn new(journal: Group, replays: Replays, clock: Clock) -> DeadLetters {
-        DeadLetters { journal, replays, clock }
+    pub(crate) fn new(
+        journal: Group,
+        replays: Replays,
+        erased: Erased,
+        blocked: Blocked,
+        clock: Clock,
+    ) -> DeadLetters {
+        DeadLetters { journal, replays, erased, blocked, clock }
     }
 
     /// Puts letters in, in this order, and waits until each is decided; the caller bounds how many there are.
@@ -49,24 +57,34 @@ impl DeadLetters {
     /// at the next start.
     pub async fn replay(&self, letters: Vec<DeadLetter>) -> Result<Replayed, Error> {
         let (ours, foreign): (Vec<_>, Vec<_>) = letters.into_iter().partition(is_of_its_tenant);
-        let mut replayed = refuse(foreign.len() as u64);
-        if ours.is_empty() {
-            return Ok(replayed);
-        }
+        let (blocked, ours): (Vec<_>, Vec<_>) =
+            ours.into_iter().partition(|letter| self.blocked.has(&letter.topic));
+        let mut replayed = refuse("tenant", foreign.len());
+        replayed.add(&refuse("blocked", blocked.len()));
         while !self.journal.has_room() {
             tokio::time::sleep(ROOM_RETRY).await;
         }
-        let (records, batch) = (ours.len(), batch(&ours, (self.clock)()));
         let (sender, receiver) = oneshot::channel();
+        let erased = self.erased.spare(ours, |spared| self.submit(&spared, sender));
+        replayed.add(&refuse("erased", erased));
+        replayed.add(&receiver.await.unwrap_or(Err(Error::Closed))?);
+        Ok(replayed)
+    }
+
+    fn submit(&self, letters: &[DeadLetter], done: oneshot::Sender<Result<Replayed, Error>>) {
+        if letters.is_empty() {
+            // Whoever asked may be gone.
+            drop(done.send(Ok(Replayed::default())));
+            return;
+        }
+        let (records, batch) = (letters.len(), batch(letters, (self.clock)()));
         let replays = self.replays.clone();
         // Told before acceptance sees the first of them, so none is decided unheard.
         let told = move |result: Result<Position, Error>| match result {
-            Ok(first) => replays.expect(first, records, sender),
-            Err(error) => drop(sender.send(Err(error))),
+            Ok(first) => replays.expect(first, records, done),
+            Err(error) => drop(done.send(Err(error))),
         };
         self.journal.submit(batch, Box::new(told));
-        replayed.add(&receiver.await.unwrap_or(Err(Error::Closed))?);
-        Ok(replayed)
     }
 }
 
@@ -78,8 +96,9 @@ fn is_of_its_tenant(letter: &DeadLetter) -> bool {
     }
 }
 
-fn refuse(letters: u64) -> Replayed {
-    let rejected = (letters > 0).then_some(("tenant", letters)).into_iter().collect::<BTreeMap<_, _>>();
+fn refuse(reason: &'static str, letters: usize) -> Replayed {
+    let letters = letters as u64;
+    let rejected = (letters > 0).then_some((reason, letters)).into_iter().collect::<BTreeMap<_, _>>();
     Replayed { letters, unchanged: letters, rejected, ..Replayed::default() }
 }
 

@@ -13,27 +13,26 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{oneshot, watch};
+use tokio::{sync::watch, time::sleep};
 use uuid::Uuid;
-use zeugma_journal::Group;
 use zeugma_lake::{
-    ErrorKind, Lake, Lease, Position, Snapshot, Table,
-    erasure::{Cut, ErasedTable, Erasure, time_text},
+    Lake, Lease, Position, Snapshot, Table,
+    erasure::{Cut, ErasedTable, Erasure, Removal as Noted, time_text},
     gone::{Gone, Subject},
-    remove::Removal,
+    remove::{Removal, Rewritten},
     upkeep::KEEP_ERASED,
 };
 use zeugma_schemas::dead_letter;
 
 use crate::{
-    Clock, Error,
-    accept::Known,
-    blocked::Blocked,
-    tail::{End, Tail},
+    Clock, Error, Metrics, accept::Known, blocked::BlockList, erased::Erased, parting::Parting, tail::End,
 };
 
-/// How often it is looked whether everything through the cut is committed.
-const LOOK: Duration = Duration::from_millis(100);
+/// What a door has read it hands to the journal in the same turn of its loop, which takes some milliseconds.
+const HANDED_IN: Duration = Duration::from_millis(200);
+
+/// Files that are written anew for one commit, some two minutes' work: a stop loses no more.
+const FILES_A_COMMIT: usize = 16;
 
 /// Erases.
 pub struct Eraser {
@@ -42,17 +41,39 @@ pub struct Eraser {
     /// The right to write.
     pub lease: Lease,
     /// What is not in the lake yet.
-    pub tail: Tail,
-    /// What is not decided yet, and what the lake has not taken.
-    pub journal: Group,
+    pub parting: Parting,
     /// The tables.
     pub known: watch::Receiver<Known>,
     /// Who is not let in any more.
-    pub blocked: Blocked,
+    pub blocked: BlockList,
+    /// Whose dead letters are not replayed.
+    pub erased: Erased,
     /// The time, for the proof and for dates of files.
     pub clock: Clock,
     /// How many removals there have been, of all kinds.
     pub count: Arc<AtomicU64>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Tables from which rows are still to go: merged with later ones, their files could not be told apart any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Nothing is known of the tables yet, so it may be any.
+    any: bool,
+    tables: BTreeSet<String>,
+}
+
+impl Unfinished {
+    /// Whether a table is one of them.
+    pub fn has(&self, table: &str) -> bool {
+        self.any || self.tables.contains(table)
+    }
+
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        !self.any && self.tables.is_empty()
+    }
 }
 
 impl std::fmt::Debug for Eraser {
@@ -73,42 +94,42 @@ impl Eraser {
         and_block: bool,
         report: impl Fn(&str) + Sync,
     ) -> Result<Erasure, Error> {
-        self.go_on(&report).await?;
-        if and_block {
-            let mut blocked = self.lake.blocked().await?;
-            blocked.insert(subject.clone());
-            self.block(blocked).await?;
+        if self.parting.tail.end() != End::Decided {
+            self.go_on(&report).await?;
         }
-        let cut = Cut { source: self.tail.source().to_owned(), position: 0 };
+        if and_block {
+            self.blocked.add(subject.clone()).await?;
+            sleep(HANDED_IN).await;
+        }
+        let cut = Cut { source: self.source().to_owned(), position: 0 };
         let random = Uuid::new_v4().as_u128() as u32;
         let mut erasure = Erasure::new(subject, and_block, cut, self.now_ms(), random);
         self.take_steps(&mut erasure, &report).await?;
         Ok(erasure)
     }
 
-    /// Blocks these, and nobody else.
-    pub async fn block(&self, subjects: BTreeSet<Subject>) -> Result<(), Error> {
-        self.lake.keep_blocked(&subjects).await?;
-        self.blocked.set(subjects);
-        Ok(())
-    }
-
-    /// Blocks somebody no more; says whether it was.
-    pub async fn unblock(&self, subject: &Subject) -> Result<bool, Error> {
-        let mut blocked = self.lake.blocked().await?;
-        let was = blocked.remove(subject);
-        self.block(blocked).await?;
-        Ok(was)
-    }
-
-    /// Takes the steps that are left of erasures which were begun.
-    pub async fn go_on(&self, report: &(impl Fn(&str) + Sync)) -> Result<(), Error> {
+    /// Takes the steps that are left of erasures which were begun; answers where rows are still to go.
+    ///
+    /// # Errors
+    /// Where the lake does not say what was begun. Why an erasure cannot go on is logged.
+    pub async fn go_on(&self, report: &(impl Fn(&str) + Sync)) -> Result<Unfinished, Error> {
+        let (mut unfinished, mut waiting) = (Unfinished::default(), 0);
         for mut erasure in self.lake.open_erasures().await? {
-            if erasure.rows_gone_at.is_none() {
-                self.take_steps(&mut erasure, report).await?;
+            self.erased.since(&erasure);
+            if erasure.rows_gone_at.is_some() {
+                continue;
+            }
+            if let Err(error) = self.take_steps(&mut erasure, report).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(id = erasure.id, error, "an erasure cannot go on; trying again");
+                let open = erasure.tables.iter().filter(|table| table.version.is_none());
+                unfinished.tables.extend(open.map(|table| table.table.clone()));
+                unfinished.any |= erasure.tables.is_empty();
+                waiting += 1;
             }
         }
-        Ok(())
+        self.metrics.erasures_waiting.set(waiting);
+        Ok(unfinished)
     }
 
     /// Deletes old files, and the log that tells of them, of erasures whose rows have gone so long ago that no
@@ -133,41 +154,32 @@ impl Eraser {
             }
             erasure.finished_at = Some(time_text(self.now_ms()));
             self.lake.keep_erasure(&erasure).await?;
+            self.erased.end(&erasure);
             tracing::info!(id = erasure.id, rows = erasure.rows(), "an erasure is finished");
         }
         Ok(())
     }
 
-    /// Fixes the cut: the journal's last record now, which is also the last of a segment. Commits end there from
-    /// here on.
-    async fn fix_cut(&self, erasure: &mut Erasure) -> Result<(), Error> {
-        // Until it is known they end nowhere, so that none goes beyond it.
-        self.tail.end_commits(End::Here);
-        let fixed = async {
-            let position = self.turn_journal().await?;
-            erasure.cut = Cut { source: self.tail.source().to_owned(), position };
-            Ok(self.lake.keep_erasure(erasure).await?)
-        };
-        let fixed: Result<(), Error> = fixed.await;
-        self.tail.end_commits(if fixed.is_ok() { End::At(erasure.cut.position) } else { End::Decided });
-        fixed
-    }
-
     async fn take_steps(&self, erasure: &mut Erasure, report: &(impl Fn(&str) + Sync)) -> Result<(), Error> {
         if erasure.tables.is_empty() {
             report("committing what came before");
-            if self.tail.end() != End::At(cut_of(erasure, self.tail.source())) {
+            if self.parting.tail.end() != End::At(self.cut(erasure))
+                || self.is_past(self.cut(erasure)).await?
+            {
                 // A new one, or one whose note the lake had though it did not say so.
                 self.fix_cut(erasure).await?;
             }
-            self.commit_through(cut_of(erasure, self.tail.source())).await;
+            self.parting.commit_through(self.cut(erasure)).await;
             erasure.tables = self.tables_at_cut(&erasure.subject).await?;
             self.lake.keep_erasure(erasure).await?;
-            self.tail.end_commits(End::Decided);
         }
+        // Also where the note was kept and the lake did not say so.
+        self.parting.tail.end_commits(End::Decided);
         if !erasure.journal_deleted {
             report("deleting the journal of before");
-            self.delete_journal(cut_of(erasure, self.tail.source())).await?;
+            // After a restart the cut may lie within a segment, which goes with all that it has.
+            self.parting.turn().await?;
+            self.parting.delete_through(self.cut(erasure)).await?;
             erasure.journal_deleted = true;
             self.lake.keep_erasure(erasure).await?;
         }
@@ -183,12 +195,34 @@ impl Eraser {
         Ok(())
     }
 
-    /// Waits until the lake has everything through a position, and nothing beyond it.
-    async fn commit_through(&self, position: Position) {
-        while self.tail.safe_through() < position {
-            self.tail.commit_soon();
-            tokio::time::sleep(LOOK).await;
+    /// Fixes the cut: the journal's last record now. Commits end there from here on.
+    async fn fix_cut(&self, erasure: &mut Erasure) -> Result<(), Error> {
+        self.erased.begin(erasure);
+        let fixed = async {
+            let position = self.parting.turn_and_end_commits().await?;
+            erasure.cut = Cut { source: self.source().to_owned(), position };
+            Ok(self.lake.keep_erasure(erasure).await?)
+        };
+        let fixed: Result<(), Error> = fixed.await;
+        match &fixed {
+            Ok(()) => self.erased.since(erasure),
+            Err(_) => {
+                self.parting.tail.end_commits(End::Decided);
+                self.erased.end(erasure);
+            }
         }
+        fixed
+    }
+
+    /// Whether the lake has more than what came by a cut, so that its versions do not tell the two apart.
+    async fn is_past(&self, cut: Position) -> Result<bool, Error> {
+        let tables = self.known.borrow().tables.clone();
+        for table in tables.values() {
+            if table.load().await?.committed_through(self.source()) > cut {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The tables as they are now, and their files that may have rows of the subject.
@@ -209,70 +243,69 @@ impl Eraser {
         Ok(erased)
     }
 
-    async fn delete_journal(&self, through: Position) -> Result<(), Error> {
-        // After a restart the cut may lie within a segment, which goes with all that it has.
-        self.turn_journal().await?;
-        let (tell, told) = oneshot::channel();
-        self.journal
-            .truncate_surely(through, Box::new(move |deleted| tell.send(deleted).unwrap_or_default()));
-        match told.await {
-            Ok(true) => Ok(()),
-            _ => Err(Error::NotErased("the journal still has records of before the cut")),
-        }
-    }
-
-    async fn turn_journal(&self) -> Result<Position, Error> {
-        let (tell, told) = oneshot::channel();
-        self.journal.turn(Box::new(move |turned| drop(tell.send(turned))));
-        Ok(told.await.unwrap_or(Err(zeugma_journal::Error::Closed))?)
-    }
-
-    /// Rows go from one table.
+    /// Rows go from one table, some files a commit.
     async fn remove_from(&self, erasure: &mut Erasure, place: usize) -> Result<(), Error> {
         let gone = Gone::Of(erasure.subject.clone());
         let table = self.table(&erasure.tables[place].table)?;
         let snapshot = table.load().await?;
         let erased = &mut erasure.tables[place];
-        if is_done(erased, &snapshot) {
-            // The commit happened, and what followed did not: nothing tells of its newest readings any more.
-            erased.version = Some(snapshot.readable_from());
-            self.tail.gone_by(table.name(), snapshot.readable_from());
-            return Ok(self.lake.keep_erasure(erasure).await?);
-        }
+        settle(erased, &snapshot);
         let before: BTreeSet<&str> = erased.files_looked_through.iter().map(String::as_str).collect();
         let files = snapshot.files().iter().filter(|file| before.contains(file.path.as_str()));
-        let removal = self.removal(&table);
-        let rewritten = removal.write(&gone, files.cloned().collect()).await?;
-        (erased.rows, erased.files_replaced) = (rewritten.rows, rewritten.replaced.clone());
-        let version_at_cut = erased.version_at_cut;
-        if rewritten.replaced.is_empty() && !self.may_have_had(&table).await? {
-            erased.version = Some(version_at_cut);
-            return Ok(self.lake.keep_erasure(erasure).await?);
+        let files: Vec<_> = files.cloned().collect();
+        for some in files.chunks(FILES_A_COMMIT) {
+            let removal = self.removal(&table);
+            let rewritten = removal.write(&gone, some.to_vec()).await?;
+            if !rewritten.replaced.is_empty() {
+                self.commit(erasure, place, &removal, &rewritten).await?;
+            }
         }
-        self.lake.keep_erasure(erasure).await?;
-        let at_cut = match table.at(version_at_cut).await {
-            Ok(at_cut) => Some(at_cut),
-            // A stop that took longer than versions are kept.
-            Err(error) if error.kind() == ErrorKind::Gone => None,
-            Err(error) => return Err(error.into()),
-        };
-        let removed = removal.commit(&rewritten, true, self.now_ms()).await?;
-        let version = removed.snapshot.readable_from();
-        self.tail.gone_by(table.name(), version);
-        if table.name() != dead_letter::TABLE {
-            table.keep_latest_without(&gone, at_cut.as_deref(), &removed, &removal.columns).await?;
+        let nothing = erasure.tables[place].removals.is_empty();
+        if nothing && snapshot.rows_gone_in() > 0 && table.at(snapshot.rows_gone_in() - 1).await.is_ok() {
+            // It may have had rows that grew too old, and that older versions still have.
+            self.commit(erasure, place, &self.removal(&table), &Rewritten::default()).await?;
         }
-        table.checkpoint_at(version).await?;
-        erasure.tables[place].version = Some(version);
+        let erased = &mut erasure.tables[place];
+        let version =
+            erased.removals.last().and_then(|removal| removal.version).unwrap_or(erased.version_at_cut);
+        if version > erased.version_at_cut {
+            self.keep_latest(&table, &gone, erased.version_at_cut).await?;
+            table.checkpoint_at(version).await?;
+            self.parting.tail.gone_by(table.name(), version);
+        }
+        erased.version = Some(version);
         Ok(self.lake.keep_erasure(erasure).await?)
     }
 
-    /// Whether older versions may have rows that the present one has not: those that grew too old.
-    async fn may_have_had(&self, table: &Table) -> Result<bool, Error> {
-        let about = |rule: &zeugma_lake::retention::Rule| {
-            rule.table.as_deref().is_none_or(|name| name == table.name())
-        };
-        Ok(self.lake.retention().await?.rules.iter().any(about))
+    /// One commit, noted before and after.
+    async fn commit(
+        &self,
+        erasure: &mut Erasure,
+        place: usize,
+        removal: &Removal,
+        rewritten: &Rewritten,
+    ) -> Result<(), Error> {
+        let files_replaced = rewritten.replaced.clone();
+        let noted = Noted { rows: rewritten.rows, files_replaced, version: None };
+        erasure.tables[place].removals.push(noted);
+        self.lake.keep_erasure(erasure).await?;
+        let version = removal.commit(rewritten, true, self.now_ms()).await?.readable_from();
+        if let Some(noted) = erasure.tables[place].removals.last_mut() {
+            noted.version = Some(version);
+        }
+        Ok(self.lake.keep_erasure(erasure).await?)
+    }
+
+    /// Keeps the newest readings as they are now, before questions want them.
+    async fn keep_latest(&self, table: &Table, gone: &Gone, version_at_cut: u64) -> Result<(), Error> {
+        if table.name() == dead_letter::TABLE {
+            return Ok(());
+        }
+        let columns = self.known.borrow().columns(table.name());
+        // Where it can be read no more, everything is looked through.
+        let before = table.at_even_erased(version_at_cut).await.ok();
+        let after = table.load().await?;
+        Ok(table.keep_latest_without(gone, before.as_deref(), &after, &columns).await?)
     }
 
     fn removal(&self, table: &Table) -> Removal {
@@ -287,6 +320,15 @@ impl Eraser {
         Ok(tables.get(name).cloned().ok_or_else(missing)?)
     }
 
+    /// The cut of an erasure in our source's positions.
+    fn cut(&self, erasure: &Erasure) -> Position {
+        cut_of(erasure, self.source())
+    }
+
+    fn source(&self) -> &str {
+        self.parting.tail.source()
+    }
+
     fn now_ms(&self) -> i64 {
         (self.clock)() / 1_000
     }
@@ -297,10 +339,15 @@ pub(crate) fn cut_of(erasure: &Erasure, source: &str) -> Position {
     if erasure.cut.source == source { erasure.cut.position } else { 0 }
 }
 
-/// Whether a table's files were replaced already.
-fn is_done(erased: &ErasedTable, snapshot: &Snapshot) -> bool {
-    let replaced: BTreeSet<&str> = erased.files_replaced.iter().map(String::as_str).collect();
-    !replaced.is_empty()
-        && snapshot.readable_from() > erased.version_at_cut
-        && !snapshot.files().iter().any(|file| replaced.contains(file.path.as_str()))
+/// Finds out what became of a commit that was noted before it and not after.
+fn settle(erased: &mut ErasedTable, snapshot: &Snapshot) {
+    let Some(last) = erased.removals.last_mut().filter(|last| last.version.is_none()) else { return };
+    let replaced: BTreeSet<&str> = last.files_replaced.iter().map(String::as_str).collect();
+    let is_there = snapshot.files().iter().any(|file| replaced.contains(file.path.as_str()));
+    if is_there || snapshot.readable_from() <= erased.version_at_cut {
+        // It did not happen: its files are written anew.
+        erased.removals.pop();
+    } else {
+        last.version = Some(snapshot.readable_from());
+    }
 }

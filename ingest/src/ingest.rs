@@ -19,16 +19,18 @@ use zeugma_lake::{Error as LakeError, ErrorKind, Lake, Lease, Position, Shelf};
 use crate::{
     Clock, Error, Metrics, Status,
     accept::Known,
-    blocked::Blocked,
+    blocked::BlockList,
     blocks::{self, blocks},
     clock_keeper::ClockKeeper,
     committer::Committer,
     compactor::Compactor,
     dead_letters::{DeadLetters, Replays},
     door::{self, Door},
+    erased::Erased,
     eraser::Eraser,
     maintenance::{keep_lease, watch_schemas},
-    retention::Retention,
+    parting::Parting,
+    retention::{Retention, RuleBook},
     schema_files::SchemaFiles,
     start::{Opened, Steps},
     subscriber::{self, Subscriber},
@@ -116,7 +118,10 @@ impl Ingest {
         caught_up(&tail, &metrics, last).await;
         tracing::info!(source, records = replayed, "journal open");
         let (journal, journal_thread) = start_group(journal, handed, metrics.clone(), fail.clone())?;
-        let dead_letters = DeadLetters::new(journal.clone(), replays, clock.clone());
+        let (erased, block_list) = (Erased::default(), BlockList::open(&lake).await?);
+        let blocked = block_list.blocked.clone();
+        let dead_letters =
+            DeadLetters::new(journal.clone(), replays, erased.clone(), blocked.clone(), clock.clone());
         let forgetting = journal.clone();
         let committer = Committer {
             tail: tail.clone(),
@@ -138,10 +143,9 @@ impl Ingest {
             holds: false,
         };
         keepers.push(keep_clock(keeper, config.trust_clock));
-        let blocked = Blocked::default();
-        blocked.set(lake.blocked().await?);
-        let upkeep = Parts { lake: &lake, lease: &lease, tail: &tail, journal: &journal, known: &known };
-        let (upkeep, asking) = upkeep.upkeep(&config, &blocked, &metrics, &clock).start();
+        let parting = Parting { tail: tail.clone(), journal: journal.clone() };
+        let held = Held { lake: &lake, lease: &lease, known: &known, metrics: &metrics, clock: &clock };
+        let (upkeep, asking) = held.upkeep(&config, parting, block_list, erased).start();
         keepers.push(tokio::spawn(upkeep));
         if let Some(files) = schema_files {
             let watch = watch_schemas(files, lake, lease.clone(), tail.clone(), known);
@@ -271,42 +275,44 @@ impl Ingest {
     }
 }
 
-/// What the upkeep works on.
-struct Parts<'a> {
+/// A lake that is held, and what is known of it.
+struct Held<'a> {
     lake: &'a Lake,
     lease: &'a Lease,
-    tail: &'a Tail,
-    journal: &'a Group,
     known: &'a watch::Sender<Known>,
+    metrics: &'a Arc<Metrics>,
+    clock: &'a Clock,
 }
 
-impl Parts<'_> {
-    fn upkeep(self, config: &Config, blocked: &Blocked, metrics: &Arc<Metrics>, clock: &Clock) -> Upkeep {
+impl Held<'_> {
+    fn upkeep(self, config: &Config, parting: Parting, blocked: BlockList, erased: Erased) -> Upkeep {
         let removals = Arc::new(AtomicU64::new(0));
         let compactor = Compactor {
             known: self.known.subscribe(),
             lease: self.lease.clone(),
-            clock: clock.clone(),
+            clock: self.clock.clone(),
             count: AtomicU64::new(0),
-            metrics: Some(metrics.clone()),
+            metrics: Some(self.metrics.clone()),
         };
         let eraser = Eraser {
             lake: self.lake.clone(),
             lease: self.lease.clone(),
-            tail: self.tail.clone(),
-            journal: self.journal.clone(),
+            parting: parting.clone(),
             known: self.known.subscribe(),
-            blocked: blocked.clone(),
-            clock: clock.clone(),
+            blocked,
+            erased,
+            clock: self.clock.clone(),
             count: removals.clone(),
+            metrics: self.metrics.clone(),
         };
         let retention = Retention {
             lease: self.lease.clone(),
-            tail: self.tail.clone(),
+            parting,
             known: self.known.subscribe(),
-            clock: clock.clone(),
+            rules: RuleBook::new(self.lake.clone()),
+            clock: self.clock.clone(),
             count: removals,
-            metrics: metrics.clone(),
+            metrics: self.metrics.clone(),
             done: BTreeMap::new(),
         };
         Upkeep { compactor, eraser, retention, keep: config.keep_versions, every: config.commit_interval }

@@ -18,7 +18,8 @@
 //! Dead letters come back in by [`dead_letters`]. Beside them: [`start`] (journal and lake made to fit),
 //! [`source`] (whose positions these are), [`schema_files`] (domains that come while we run),
 //! [`maintenance`] (keeps the lease, takes schemas up), [`upkeep`] with [`compactor`] (few files and a short log),
-//! [`retention`] (what is too old goes) and [`eraser`] (what is not wanted goes, and [`blocked`] keeps it out), [`credible_clock`] (whether ours can be believed),
+//! [`retention`] (what is too old goes) and [`eraser`] (what is not wanted goes; [`parting`] brings it into one place before, [`blocked`] and [`erased`] keep
+//! it out), [`credible_clock`] (whether ours can be believed),
 //! [`ingest`] (starts and stops all of it), [`status`], [`metrics`] and [`progress`] (what operators see).
 
 pub mod accept;
@@ -30,10 +31,12 @@ pub mod compactor;
 pub mod credible_clock;
 pub mod dead_letters;
 pub mod door;
+pub mod erased;
 pub mod eraser;
 pub mod ingest;
 mod maintenance;
 pub mod metrics;
+pub mod parting;
 pub mod progress;
 pub mod retention;
 pub mod schema_files;

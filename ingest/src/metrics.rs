@@ -99,6 +99,8 @@ pub struct Metrics {
     pub compacted: Family<ByDomain, Counter>,
     /// Rows that were too old and have gone, by table.
     pub expired: Family<ByDomain, Counter>,
+    /// Erasures of which not all rows have gone.
+    pub erasures_waiting: Gauge,
     /// Attempts to commit that failed, by table.
     pub commit_failures: Family<ByDomain, Counter>,
     /// Seconds that one commit took, the writing of its files included.

@@ -1,7 +1,8 @@
 //! Retention: rows older than their tenant and table keep them go, day by day.
 //!
 //! In: the rules that the lake notes. Out: tables without such rows; older versions have them for a while yet. A
-//! day ends at midnight UTC, so that a file is written anew once a day at most.
+//! day ends at midnight UTC, so that a file is written anew once a day at most. What goes from the lake is not in the
+//! journal any more: a replay would find that it is missing.
 
 use std::{
     collections::BTreeMap,
@@ -9,27 +10,36 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::{Mutex, watch};
 use zeugma_lake::{
-    Error, Lake, Lease, Table,
+    Error as LakeError, Lake, Lease, Table,
     gone::{Expiry, Gone},
     remove::Removal,
     retention::{Rule, Rules},
 };
 use zeugma_schemas::{batch::date_of, dead_letter};
 
-use crate::{Clock, Metrics, accept::Known, metrics::of, tail::Tail};
+use crate::{Clock, Error, Metrics, accept::Known, metrics::of, parting::Parting};
+
+/// How long the lake may take to have what the journal has, before rows go; else they go later.
+const COMMITTED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Files that are written anew for one commit.
+const FILES_A_COMMIT: usize = 16;
 
 /// Lets rows go that are too old.
 pub struct Retention {
     /// The right to write.
     pub lease: Lease,
-    /// Told by which versions rows have gone.
-    pub tail: Tail,
+    /// What is not in the lake yet.
+    pub parting: Parting,
     /// The tables.
     pub known: watch::Receiver<Known>,
+    /// The rules.
+    pub rules: RuleBook,
     /// The time, which says what day it is.
     pub clock: Clock,
     /// How many removals there have been, of all kinds.
@@ -47,17 +57,35 @@ impl std::fmt::Debug for Retention {
 }
 
 impl Retention {
+    /// The rules in force today; none where the clock cannot be right.
+    ///
+    /// # Errors
+    /// Where the lake does not tell them.
+    pub async fn rules(&self) -> Result<Rules, Error> {
+        let (rules, today) = (self.rules.all().await?, self.today());
+        if rules.believes(today) {
+            return Ok(rules);
+        }
+        tracing::error!(
+            "the clock is weeks ahead of when rows went the last time, so none go: if it is right, set a rule of \
+             retention again"
+        );
+        Ok(Rules::default())
+    }
+
     /// Lets rows of a table go, where a day or another rule has come since the last time.
     ///
     /// # Errors
-    /// [`Error::Conflict`] where the table changed meanwhile: the next call begins anew.
+    /// [`Error::NotErased`] where the lake is behind, a conflict where the table changed meanwhile: the next call
+    /// begins anew.
     pub async fn apply(&mut self, rules: &Rules, table: &Table) -> Result<(), Error> {
-        let expiry = rules.expiry(table.name(), date_of((self.clock)()));
+        let expiry = rules.expiry(table.name(), self.today());
         if self.done.get(table.name()) == Some(&expiry) {
             return Ok(());
         }
         if expiry != Expiry::never() {
             self.remove(&Gone::Before(expiry.clone()), table).await?;
+            self.rules.applied(self.today()).await?;
         }
         self.done.insert(table.name().to_owned(), expiry);
         Ok(())
@@ -66,21 +94,40 @@ impl Retention {
     async fn remove(&self, gone: &Gone, table: &Table) -> Result<(), Error> {
         let before = table.load().await?;
         let columns = self.known.borrow().columns(table.name());
-        let number = self.count.fetch_add(1, Ordering::Relaxed);
-        let removal = Removal { table: table.clone(), columns, lease: self.lease.clone(), number };
-        let rewritten = removal.write(gone, before.files().to_vec()).await?;
-        if rewritten.replaced.is_empty() {
-            return Ok(());
+        let (mut rows, mut parted) = (0, false);
+        for files in before.files().chunks(FILES_A_COMMIT) {
+            let number = self.count.fetch_add(1, Ordering::Relaxed);
+            let (table, columns, lease) = (table.clone(), columns.clone(), self.lease.clone());
+            let removal = Removal { table, columns, lease, number };
+            let rewritten = removal.write(gone, files.to_vec()).await?;
+            if rewritten.replaced.is_empty() {
+                continue;
+            }
+            if !parted {
+                self.parting.delete_all(COMMITTED_WITHIN).await?;
+                parted = true;
+            }
+            removal.commit(&rewritten, false, (self.clock)() / 1_000).await?;
+            rows += rewritten.rows;
+            self.metrics.expired.get_or_create(&of(before.table())).inc_by(rewritten.rows);
         }
-        let removed = removal.commit(&rewritten, false, (self.clock)() / 1_000).await?;
-        self.tail.gone_by(table.name(), removed.snapshot.version());
+        let after = table.load().await?;
         if table.name() != dead_letter::TABLE {
-            table.keep_latest_without(gone, Some(&*before), &removed, &removal.columns).await?;
+            match rows {
+                // Unless a stop came between the last time and this.
+                0 => table.keep_latest_since_gone(&columns).await?,
+                _ => table.keep_latest_without(gone, Some(&*before), &after, &columns).await?,
+            }
         }
-        self.metrics.expired.get_or_create(&of(table.name())).inc_by(rewritten.rows);
-        let (table, files, rows) = (table.name(), rewritten.replaced.len(), rewritten.rows);
-        tracing::info!(table, files, rows, "rows older than is kept have gone");
+        if rows > 0 {
+            self.parting.tail.gone_by(table.name(), after.rows_gone_in());
+            tracing::info!(table = table.name(), rows, "rows older than is kept have gone");
+        }
         Ok(())
+    }
+
+    fn today(&self) -> i32 {
+        date_of((self.clock)())
     }
 }
 
@@ -97,17 +144,30 @@ impl RuleBook {
         RuleBook { lake, changing: Arc::default() }
     }
 
+    /// All rules.
+    pub async fn all(&self) -> Result<Rules, LakeError> {
+        self.lake.retention().await
+    }
+
+    /// Notes that rows have gone by this date.
+    async fn applied(&self, today: i32) -> Result<(), LakeError> {
+        if self.all().await?.applied == Some(today) {
+            return Ok(());
+        }
+        self.change(|rules| rules.applied = Some(today)).await
+    }
+
     /// Sets a rule, instead of one for the same tenant and table.
-    pub async fn set(&self, rule: Rule) -> Result<(), Error> {
+    pub async fn set(&self, rule: Rule) -> Result<(), LakeError> {
         self.change(|rules| rules.set(rule)).await
     }
 
     /// Drops the rule for exactly this tenant and table; says whether there was one.
-    pub async fn unset(&self, tenant: Option<&str>, table: Option<&str>) -> Result<bool, Error> {
+    pub async fn unset(&self, tenant: Option<&str>, table: Option<&str>) -> Result<bool, LakeError> {
         self.change(|rules| rules.unset(tenant, table)).await
     }
 
-    async fn change<T>(&self, change: impl FnOnce(&mut Rules) -> T) -> Result<T, Error> {
+    async fn change<T>(&self, change: impl FnOnce(&mut Rules) -> T) -> Result<T, LakeError> {
         let _alone = self.changing.lock().await;
         let mut rules = self.lake.retention().await?;
         let changed = change(&mut rules);

@@ -60,6 +60,7 @@ impl Opened {
     ) -> Result<Opened, Error> {
         let mut source = source::of(data)?;
         let mut lease = Lease::take(lake.store(), &source, clock() / 1_000).await?;
+        lake.store().delete_unfinished().await?;
         let domains = domains(lake, schema_files).await?;
         let mut snapshots = open_tables(lake, &domains, &lease).await?;
         let known = snapshots.values().map(|(_, snapshot)| snapshot.committed_through(&source)).max();

@@ -85,8 +85,6 @@ pub enum End {
     /// At the last decided reading, as ever.
     #[default]
     Decided,
-    /// Here and now: the position is being fixed.
-    Here,
     /// At this position, and not beyond it.
     At(Position),
 }
@@ -243,7 +241,6 @@ impl Tail {
         };
         match end {
             End::Decided => tail.take_for_sealing(through),
-            End::Here => None,
             // What a commit may take and what it may not never lie in one file.
             End::At(end) => {
                 tail.take_for_sealing(through.min(end)).or_else(|| tail.take_for_sealing(through))
@@ -274,7 +271,6 @@ impl Tail {
         let tail = state.tables.get(table).filter(|tail| tail.sealing.is_empty())?;
         let mut through = match state.end {
             End::Decided => tail.decided_through(state.accepted_through),
-            End::Here => return None,
             End::At(end) => tail.decided_through(state.accepted_through).min(end),
         };
         let unsealed = tail.batches.iter().filter_map(|batch| batch.positions.first());

@@ -10,17 +10,14 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
-use zeugma_lake::{
-    Error, ErrorKind, Table, compact::Progress, erasure::Erasing, gone::Subject, retention::Rules,
-};
+use tokio::{sync::mpsc, time::Instant};
+use zeugma_lake::{ErrorKind, Table, compact::Progress, erasure::Erasing, gone::Subject, retention::Rules};
 
 use crate::{
+    Error,
+    blocked::BlockList,
     compactor::Compactor,
-    eraser::Eraser,
+    eraser::{Eraser, Unfinished},
     retention::{Retention, RuleBook},
 };
 
@@ -58,8 +55,6 @@ enum Request {
     Compact { table: Option<String>, reports: mpsc::Sender<Result<Progress, String>> },
     /// A tenant or device erased.
     Erase { subject: Subject, and_block: bool, reports: mpsc::Sender<Result<Erasing, String>> },
-    /// Somebody blocked no more; told whether it was.
-    Unblock { subject: Subject, done: oneshot::Sender<Result<bool, String>> },
 }
 
 /// Asks a running upkeep for something.
@@ -68,6 +63,8 @@ pub struct Asking {
     requests: mpsc::Sender<Request>,
     /// The rules of retention, which it looks up by itself.
     pub rules: RuleBook,
+    /// Who is blocked.
+    pub blocked: BlockList,
 }
 
 impl Asking {
@@ -91,16 +88,6 @@ impl Asking {
         Ok(stream_of(reported))
     }
 
-    /// Blocks somebody no more; says whether it was.
-    ///
-    /// # Errors
-    /// A sentence, where too many are waiting or the lake does not answer.
-    pub async fn unblock(&self, subject: Subject) -> Result<bool, String> {
-        let (done, answer) = oneshot::channel();
-        self.send(Request::Unblock { subject, done })?;
-        answer.await.unwrap_or_else(|_| Err("the program stops".into()))
-    }
-
     fn send(&self, request: Request) -> Result<(), String> {
         let sent = self.requests.try_send(request);
         sent.map_err(|_| {
@@ -113,11 +100,23 @@ fn stream_of<T: Send + 'static>(mut reported: mpsc::Receiver<Result<T, String>>)
     stream::poll_fn(move |context| reported.poll_recv(context)).boxed()
 }
 
+/// An error with its causes.
+fn sentence(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}
+
 impl Upkeep {
     /// Looks after the tables for ever, beside whoever asks for something.
     pub fn start(self) -> (impl Future<Output = ()> + Send + use<>, Asking) {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
-        let asking = Asking { requests: sender, rules: RuleBook::new(self.eraser.lake.clone()) };
+        let (rules, blocked) = (self.retention.rules.clone(), self.eraser.blocked.clone());
+        let asking = Asking { requests: sender, rules, blocked };
         let running = Running { upkeep: self, requests, vacuumed: BTreeMap::new() };
         (running.run(), asking)
     }
@@ -148,21 +147,18 @@ impl Running {
 
     /// Looks after all tables once, or until somebody asks for something.
     async fn look(&mut self) {
-        if !self.erase_on().await {
-            // Merged with what came later, its files could not be told apart any more.
-            return;
-        }
-        let rules = match self.upkeep.eraser.lake.retention().await {
+        let Some(unfinished) = self.erase_on().await else { return };
+        let rules = match self.upkeep.retention.rules().await {
             Ok(rules) => rules,
             Err(error) => {
                 return tracing::warn!(%error, "the rules of retention cannot be read; trying again");
             }
         };
         let tables = self.upkeep.compactor.known.borrow().tables.clone();
-        for (name, table) in tables.iter() {
+        for (name, table) in tables.iter().filter(|(name, _)| !unfinished.has(name)) {
             match self.look_after(&rules, table).await {
                 Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::Conflict => {
+                Err(Error::Lake(error)) if error.kind() == ErrorKind::Conflict => {
                     tracing::debug!(table = name, %error, "the upkeep of a table gave way");
                 }
                 Err(error) => {
@@ -173,19 +169,16 @@ impl Running {
         }
     }
 
-    /// Goes on with erasures; says whether all rows that were to go have gone.
-    async fn erase_on(&self) -> bool {
+    /// Goes on with erasures; answers from which tables rows are still to go, where the lake tells.
+    async fn erase_on(&self) -> Option<Unfinished> {
         let eraser = &self.upkeep.eraser;
-        if let Err(error) = eraser.go_on(&|_: &str| {}).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "an erasure cannot go on; trying again");
-            return false;
+        let unfinished = eraser.go_on(&|_: &str| {}).await;
+        let finished = eraser.finish().await;
+        for error in [unfinished.as_ref().err(), finished.as_ref().err()].into_iter().flatten() {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(error, "erasures cannot go on; trying again");
         }
-        if let Err(error) = eraser.finish().await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "the old files of an erasure stay for now; trying again");
-        }
-        true
+        unfinished.ok()
     }
 
     async fn look_after(&mut self, rules: &Rules, table: &Table) -> Result<(), Error> {
@@ -211,19 +204,28 @@ impl Running {
             Request::Compact { table, reports } => {
                 // Whoever is slow to read gets fewer reports; the last one waits.
                 let report = |progress: &Progress| drop(reports.try_send(Ok(progress.clone())));
-                let done = self.upkeep.compactor.compact_to_one_run(table.as_deref(), report).await;
+                let done = match self.erase_on().await {
+                    Some(unfinished) if unfinished.is_none() => {
+                        self.upkeep.compactor.compact_to_one_run(table.as_deref(), report).await
+                    }
+                    _ => {
+                        let url = self.upkeep.eraser.lake.store().url().to_string();
+                        Err(zeugma_lake::Error::Erasing { url })
+                    }
+                };
                 drop(reports.send(done.map_err(|error| error.to_string())).await);
             }
             Request::Erase { subject, and_block, reports } => {
                 let report = |step: &str| drop(reports.try_send(Ok(Erasing::Step(step.to_owned()))));
                 let done = self.upkeep.eraser.erase(subject, and_block, report).await;
                 let done = done.map(|erasure| Erasing::Done(Box::new(erasure)));
-                let failed = |error| format!("{error}; what is begun is tried again: zeugma erasures");
+                let failed = |error| {
+                    format!(
+                        "{}; zeugma erasures says what is begun, and that is tried again",
+                        sentence(&error)
+                    )
+                };
                 drop(reports.send(done.map_err(failed)).await);
-            }
-            Request::Unblock { subject, done } => {
-                let unblocked = self.upkeep.eraser.unblock(&subject).await;
-                drop(done.send(unblocked.map_err(|error| error.to_string())));
             }
         }
     }

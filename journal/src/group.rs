@@ -344,6 +344,10 @@ fn fail(shared: &Shared, error: Error) -> Error {
 fn again(error: &Error) -> Error {
     match error {
         Error::Closed => Error::Closed,
+        Error::Disk { what, path, source } => {
+            let source = std::io::Error::new(source.kind(), source.to_string());
+            Error::Disk { what, path: path.clone(), source }
+        }
         _ => Error::Poisoned,
     }
 }

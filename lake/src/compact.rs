@@ -98,7 +98,7 @@ impl Compaction {
             written: &written,
             rows: Rows::Same,
         };
-        let snapshot = replacement.commit(now_ms).await?.snapshot;
+        let snapshot = replacement.commit(now_ms).await?;
         Ok(Compacted { snapshot, files: written.len() })
     }
 

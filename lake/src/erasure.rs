@@ -1,6 +1,7 @@
-//! Erasures: what was asked for, how far it is, and at last the proof: `_zeugma/erasures/{id}.json`.
+//! Erasures: what was asked for, how far it is, and at last the proof.
 //!
-//! The note is written before the first step and after each, so that a start goes on where a kill has ended it:
+//! The note, `_zeugma/erasing/{id}.json`, is written before the first step and after each, so that a start goes on where
+//! a kill has ended it; once all is done it is the proof, `_zeugma/erasures/{id}.json`.
 //!
 //! 1. the **cut**: a position of the journal; what is at or before it goes
 //! 2. everything through the cut is committed, so the tables at these versions, and no other place, have it
@@ -13,16 +14,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Lake, Position, gone::Subject};
 
-const FOLDER: &str = "_zeugma/erasures";
+/// Notes of what is not finished.
+const OPEN: &str = "_zeugma/erasing";
+
+/// Proofs.
+const FINISHED: &str = "_zeugma/erasures";
 
 /// What no program can erase for whoever asks; each proof names it.
-pub const OUTSIDE: [&str; 6] = [
+pub const OUTSIDE: [&str; 7] = [
     "backups of the lake and of the data folder",
-    "older versions of objects, where the bucket keeps them",
+    "older versions of objects, and unfinished uploads, where the bucket keeps them",
     "what a broker still has: retained messages, and queues of sessions",
     "what the device itself still has in its outbox",
     "answers and exports that others took before",
     "journal segments put aside by `zeugma journal mend`, and what a disk keeps of deleted files",
+    "dead letters whose topic does not say whose they are",
 ];
 
 /// One erasure.
@@ -78,16 +84,25 @@ pub struct ErasedTable {
     pub version_at_cut: u64,
     /// The files of that version that may have had rows.
     pub files_looked_through: Vec<String>,
-    /// How many rows went.
-    pub rows: u64,
-    /// The files that had them.
-    pub files_replaced: Vec<String>,
-    /// The version without them, and the first one that can still be read; the version at the cut where it had none.
+    /// Commits by which rows went.
+    pub removals: Vec<Removal>,
+    /// The first version that can still be read: that of the last removal, or that of the cut where it had nothing.
     pub version: Option<u64>,
     /// Files deleted, these and others that no readable version has.
     pub files_deleted: usize,
     /// Entries of the log deleted, whose statistics told of the rows.
     pub log_entries_deleted: usize,
+}
+
+/// One commit by which rows went.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// How many rows.
+    pub rows: u64,
+    /// The files that had them.
+    pub files_replaced: Vec<String>,
+    /// The version without them; none before that is known.
+    pub version: Option<u64>,
 }
 
 impl Erasure {
@@ -115,7 +130,7 @@ impl Erasure {
 
     /// How many rows went, of all tables.
     pub fn rows(&self) -> u64 {
-        self.tables.iter().map(|table| table.rows).sum()
+        self.tables.iter().flat_map(|table| &table.removals).map(|removal| removal.rows).sum()
     }
 }
 
@@ -125,24 +140,34 @@ pub fn time_text(ms: i64) -> String {
 }
 
 impl Lake {
-    /// All erasures, the oldest first.
+    /// All erasures, the finished ones first, each in the order of time.
     pub async fn erasures(&self) -> Result<Vec<Erasure>, Error> {
-        let mut erasures = Vec::new();
-        for path in self.store().list(FOLDER).await? {
-            erasures.extend(self.store().get_json(&path).await?);
-        }
+        let mut erasures = self.notes(FINISHED).await?;
+        let open = self.open_erasures().await?;
+        erasures.extend(open.into_iter().filter(|erasure| erasure.finished_at.is_none()));
         Ok(erasures)
     }
 
     /// Those that are not finished, the oldest first.
     pub async fn open_erasures(&self) -> Result<Vec<Erasure>, Error> {
-        let mut erasures = self.erasures().await?;
-        erasures.retain(|erasure| erasure.finished_at.is_none());
-        Ok(erasures)
+        self.notes(OPEN).await
     }
 
     /// Notes how far one is.
     pub async fn keep_erasure(&self, erasure: &Erasure) -> Result<(), Error> {
-        self.store().put_json(&format!("{FOLDER}/{}.json", erasure.id), erasure).await
+        let open = format!("{OPEN}/{}.json", erasure.id);
+        if erasure.finished_at.is_none() {
+            return self.store().put_json(&open, erasure).await;
+        }
+        self.store().put_json(&format!("{FINISHED}/{}.json", erasure.id), erasure).await?;
+        self.store().delete(&open).await
+    }
+
+    async fn notes(&self, folder: &str) -> Result<Vec<Erasure>, Error> {
+        let mut erasures = Vec::new();
+        for path in self.store().list(folder).await? {
+            erasures.extend(self.store().get_json(&path).await?);
+        }
+        Ok(erasures)
     }
 }

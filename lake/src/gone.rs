@@ -7,7 +7,7 @@ use arrow::{
     datatypes::{Schema, TimestampMicrosecondType},
 };
 use serde::{Deserialize, Serialize};
-use zeugma_schemas::topic::Topic;
+use zeugma_schemas::topic::{PREFIX, Topic};
 
 use crate::{Error, snapshot::DataFile};
 
@@ -48,6 +48,17 @@ impl Subject {
     }
 }
 
+impl Subject {
+    /// Whether a dead letter is its: by the tenant it belongs to, else the one that its topic names, and by the device
+    /// of the topic, also where that has faults.
+    pub fn has_letter(&self, tenant: Option<&str>, topic: &str) -> bool {
+        let mut parts = topic.strip_prefix(PREFIX).into_iter().flat_map(|parts| parts.split('/'));
+        let (named, device) = (parts.next(), parts.nth(1));
+        tenant.or(named) == Some(self.tenant.as_str())
+            && self.device.as_deref().is_none_or(|wanted| device == Some(wanted))
+    }
+}
+
 impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.device {
@@ -67,13 +78,11 @@ impl Expiry {
         tenant.and_then(|tenant| self.tenants.get(tenant)).copied().unwrap_or(self.others)
     }
 
-    /// The latest one, of tenants within a range.
+    /// The latest one, of tenants within a range and of whose rows nobody knows.
     fn latest(&self, tenants: Option<&(String, String)>) -> i64 {
         let within = |tenant: &&String| tenants.is_none_or(|(low, high)| *tenant >= low && *tenant <= high);
         let named = self.tenants.iter().filter(|(tenant, _)| within(tenant)).map(|(_, since_us)| *since_us);
-        // A range of one tenant has no others.
-        let only_named = tenants.is_some_and(|(low, high)| low == high && self.tenants.contains_key(low));
-        named.chain((!only_named).then_some(self.others)).max().unwrap_or(i64::MIN)
+        named.fold(self.others, i64::max)
     }
 }
 
@@ -96,7 +105,8 @@ impl Gone {
         };
         match self {
             Gone::Of(subject) => {
-                within(&file.tenants, &subject.tenant)
+                // Letters have no devices, and those of nobody may name the tenant in their topic.
+                (within(&file.tenants, &subject.tenant) || file.devices.is_none())
                     && subject.device.as_deref().is_none_or(|device| within(&file.devices, device))
             }
             Gone::Before(expiry) => {
@@ -115,11 +125,8 @@ impl Gone {
         let tenants = text(rows, "tenant").ok_or_else(|| missing("tenant"))?;
         match self {
             Gone::Of(subject) => {
-                let devices = DevicesOf::of(rows).ok_or_else(|| missing("device"))?;
-                let gone = tenants.iter().enumerate().map(|(row, tenant)| {
-                    let whole = || subject.device.as_deref().is_none_or(|device| devices.is(row, device));
-                    Some(tenant == Some(subject.tenant.as_str()) && whole())
-                });
+                let has = has_rows(subject, rows).ok_or_else(|| missing("device"))?;
+                let gone = tenants.iter().enumerate().map(|(row, tenant)| Some(has(row, tenant)));
                 Ok(gone.collect())
             }
             Gone::Before(expiry) => {
@@ -133,25 +140,19 @@ impl Gone {
     }
 }
 
-/// The devices of some rows, by themselves or in topics.
-enum DevicesOf<'a> {
-    Named(&'a StringViewArray),
-    InTopics(&'a StringViewArray),
-}
+/// Says of a row, by its number and its tenant.
+type HasRow<'a> = Box<dyn Fn(usize, Option<&str>) -> bool + 'a>;
 
-impl DevicesOf<'_> {
-    fn of(rows: &RecordBatch) -> Option<DevicesOf<'_>> {
-        text(rows, "device").map(DevicesOf::Named).or(text(rows, "topic").map(DevicesOf::InTopics))
+/// Whether rows are the subject's: of readings, or of dead letters.
+fn has_rows<'a>(subject: &'a Subject, rows: &'a RecordBatch) -> Option<HasRow<'a>> {
+    if let Some(devices) = text(rows, "device") {
+        return Some(Box::new(|row, tenant| {
+            let wanted = |device: &str| devices.value(row) == device;
+            tenant == Some(subject.tenant.as_str()) && subject.device.as_deref().is_none_or(wanted)
+        }));
     }
-
-    fn is(&self, row: usize, device: &str) -> bool {
-        match self {
-            DevicesOf::Named(devices) => devices.value(row) == device,
-            DevicesOf::InTopics(topics) => {
-                Topic::parse(topics.value(row)).is_some_and(|topic| topic.device == device)
-            }
-        }
-    }
+    let topics = text(rows, "topic")?;
+    Some(Box::new(|row, tenant| subject.has_letter(tenant, topics.value(row))))
 }
 
 fn text<'a>(rows: &'a RecordBatch, name: &str) -> Option<&'a StringViewArray> {
@@ -220,16 +221,17 @@ mod tests {
             letter(Some("ostrava"), "city/v1/ostrava/parking/p1", 3),
             letter(Some("lamia"), "something/else", 4),
             letter(None, "something/else", 5),
+            letter(None, "city/v1/lamia/parking/p1/too/long", 6),
         ];
         let rows = dead_letter::to_batch(&letters).unwrap();
         let gone = |gone: Gone| {
             let rows = filter_record_batch(&rows, &gone.of(&rows).unwrap()).unwrap();
             rows.column_by_name("position").unwrap().as_primitive::<Int64Type>().values().to_vec()
         };
-        assert_eq!(gone(subject("lamia", Some("p1"))), [1]);
-        assert_eq!(gone(subject("lamia", None)), [1, 2, 4]);
+        assert_eq!(gone(subject("lamia", Some("p1"))), [1, 6]);
+        assert_eq!(gone(subject("lamia", None)), [1, 2, 4, 6]);
         assert_eq!(gone(before(&[("lamia", NOW_US + 1)], i64::MIN)), [1, 2, 4]);
-        assert_eq!(gone(before(&[("lamia", i64::MIN)], NOW_US + 1)), [3, 5]);
+        assert_eq!(gone(before(&[("lamia", i64::MIN)], NOW_US + 1)), [3, 5, 6]);
         assert_eq!(gone(before(&[("lamia", NOW_US)], NOW_US)), [0; 0]);
     }
 
@@ -243,7 +245,8 @@ mod tests {
         assert!(!before(&[("lamia", 5 * DAY_US)], i64::MIN).may_be_in(&day));
         assert!(!before(&[("ostrava", 9 * DAY_US)], i64::MIN).may_be_in(&day));
         assert!(before(&[("lamia", i64::MIN)], 9 * DAY_US).may_be_in(&day));
+        // Rows of nobody are in no statistics.
         let one = file(("lamia", "lamia"), ("p1", "p4"), (5 * DAY_US, 6 * DAY_US - 1));
-        assert!(!before(&[("lamia", i64::MIN)], 9 * DAY_US).may_be_in(&one));
+        assert!(before(&[("lamia", i64::MIN)], 9 * DAY_US).may_be_in(&one));
     }
 }

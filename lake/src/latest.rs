@@ -21,8 +21,7 @@ use crate::{
     Error, Snapshot, Table, find,
     gone::Gone,
     layout::{self, Lasting},
-    remove::Removed,
-    snapshot::DataFile,
+    snapshot::{DataFile, GONE_APP},
 };
 
 /// Rows that are gathered before they are folded in: with all their columns some 100 MB.
@@ -166,6 +165,15 @@ impl Devices {
     }
 }
 
+/// What a commit means by which rows have gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Removals {
+    /// The log alone does not tell the newest readings any more.
+    Stop,
+    /// Nothing: what has gone is known.
+    Pass,
+}
+
 impl Table {
     /// The newest reading of each device at a snapshot, in these columns. What is `known` of an earlier version
     /// is gone on from; otherwise what is kept in the lake.
@@ -207,7 +215,9 @@ impl Table {
         if begin.version == version {
             return Ok(Some(begin.clone()));
         }
-        let Some(files) = self.appended(begin.version, version).await? else { return Ok(None) };
+        let Some(files) = self.appended(begin.version, version, Removals::Stop).await? else {
+            return Ok(None);
+        };
         match self.folded(begin.rows.clone(), &files, columns).await {
             Ok(rows) => Ok(Some(Latest { version, rows })),
             // Replaced by a compaction so long ago that a vacuum has deleted it.
@@ -217,37 +227,49 @@ impl Table {
     }
 
     /// Keeps the newest readings in the lake as they are once rows have gone, which nobody could tell from the log:
-    /// `before` is the snapshot of whose rows some have gone, where it can still be read.
+    /// `before` is the snapshot of whose rows some have gone, where it can still be read, `after` one without them.
     pub async fn keep_latest_without(
         &self,
         gone: &Gone,
         before: Option<&Snapshot>,
-        removed: &Removed,
+        after: &Snapshot,
         columns: &SchemaRef,
     ) -> Result<(), Error> {
-        let told = match before.zip(removed.version) {
-            Some((before, version)) => self.latest_without(gone, before, version, columns).await?,
+        let told = match before {
+            Some(before) => self.latest_without(gone, before, after, columns).await?,
             None => None,
         };
         let latest = match told {
             Some(latest) => latest,
-            None => self.latest(&removed.snapshot, columns, None).await?,
+            None => self.latest(after, columns, None).await?,
         };
         self.keep_latest(&latest).await
     }
 
-    /// The newest readings at the version by which rows of an earlier one have gone.
     async fn latest_without(
         &self,
         gone: &Gone,
         before: &Snapshot,
-        version: u64,
+        after: &Snapshot,
         columns: &SchemaRef,
     ) -> Result<Option<Latest>, Error> {
-        let was = self.latest(before, columns, None).await?;
+        let (was, version) = (self.latest(before, columns, None).await?, after.version());
         let left = filter_record_batch(&was.rows, &not(&gone.of(&was.rows)?)?)?;
-        let Some(files) = self.appended(before.version(), version - 1).await? else { return Ok(None) };
+        // Between the two nothing has gone but this.
+        let Some(files) = self.appended(before.version(), version, Removals::Pass).await? else {
+            return Ok(None);
+        };
         Ok(Some(Latest { version, rows: self.folded(left, &files, columns).await? }))
+    }
+
+    /// Keeps the newest readings, where what is kept is of before rows have gone.
+    pub async fn keep_latest_since_gone(&self, columns: &SchemaRef) -> Result<(), Error> {
+        let snapshot = self.load().await?;
+        let kept = self.store().list(&self.latest_folder()).await?;
+        if kept.iter().filter_map(|path| version_of(path)).max().unwrap_or(0) >= snapshot.rows_gone_in() {
+            return Ok(());
+        }
+        self.keep_latest(&self.latest(&snapshot, columns, None).await?).await
     }
 
     /// Rows, and what files have that is newer.
@@ -275,12 +297,22 @@ impl Table {
 
     /// The files that commits after a version, to another, have brought new rows in; none where that cannot be told from the
     /// log alone, because it is gone or rows were deleted.
-    async fn appended(&self, version: u64, to: u64) -> Result<Option<Vec<DataFile>>, Error> {
+    async fn appended(
+        &self,
+        version: u64,
+        to: u64,
+        removals: Removals,
+    ) -> Result<Option<Vec<DataFile>>, Error> {
         let log = self.log_store()?;
         let mut files = Vec::new();
         for version in version + 1..=to {
             let Some(bytes) = log.read_commit_entry(version).await? else { return Ok(None) };
-            for action in get_actions(version, &bytes)? {
+            let actions = get_actions(version, &bytes)?;
+            let is_removal = |action: &Action| matches!(action, Action::Txn(txn) if txn.app_id == GONE_APP);
+            if removals == Removals::Pass && actions.iter().any(is_removal) {
+                continue;
+            }
+            for action in actions {
                 match action {
                     Action::Add(add) if add.data_change => files.push(DataFile::added(self, &add)),
                     Action::Remove(remove) if remove.data_change => return Ok(None),

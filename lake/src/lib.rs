@@ -181,7 +181,7 @@ pub enum Error {
     },
     /// An erasure is begun that only the writer of the data folder can go on with.
     #[error(
-        "something is being erased from the lake at `{url}`: start `zeugma up` or `zeugma ingest`, which finishes that"
+        "something is being erased from the lake at `{url}`, which `zeugma up` or `zeugma ingest` must finish: start it, or ask again later"
     )]
     Erasing {
         /// The lake.

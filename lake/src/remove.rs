@@ -18,7 +18,7 @@ use crate::{
     Error, Lease, Snapshot, Table, find,
     gone::Gone,
     priority::{Elsewhere, Priority},
-    replace::{NewFile, Replaced, Replacement, Rows, Written},
+    replace::{NewFile, Replacement, Rows, Written},
     snapshot::DataFile,
 };
 
@@ -45,28 +45,27 @@ pub struct Rewritten {
     written: Vec<Written>,
 }
 
-/// A table from which rows have gone.
-#[derive(Debug)]
-pub struct Removed {
-    /// Its newest snapshot.
-    pub snapshot: Arc<Snapshot>,
-    /// The version without them, where the lake has answered as it should.
-    pub version: Option<u64>,
-}
-
 impl Removal {
     /// Writes those of some files that have rows that go, without them, on a thread that gives way.
     pub async fn write(&self, gone: &Gone, files: Vec<DataFile>) -> Result<Rewritten, Error> {
         let (removal, gone) = (self.clone(), gone.clone());
         let store = Elsewhere::of(self.table.store().root());
+        // Held here as long as somebody waits.
+        let waiting = Arc::new(());
+        let waited_for = Arc::downgrade(&waiting);
         let work = move || async move {
             let mut rewritten = Rewritten::default();
             for file in files.iter().filter(|file| gone.may_be_in(file)) {
+                if waited_for.strong_count() == 0 {
+                    return Err(Error::Internal("nobody waits for this removal any more".into()));
+                }
                 removal.write_file(store.clone(), &gone, file, &mut rewritten).await?;
             }
             Ok(rewritten)
         };
-        Priority::Later.run("remove", work).await
+        let rewritten = Priority::Later.run("remove", work).await;
+        drop(waiting);
+        rewritten
     }
 
     async fn write_file(
@@ -127,11 +126,16 @@ impl Removal {
         format!("{stem}.{:06}.{:06}.parquet", self.lease.epoch(), self.number)
     }
 
-    /// Makes what was written part of the table; `for_ever` where older versions must not be read any more either.
+    /// Makes what was written part of the table, which has become this; `for_ever` where older versions must not be read any more either.
     ///
     /// # Errors
     /// As [`Compaction::run`](crate::compact::Compaction::run).
-    pub async fn commit(&self, rewritten: &Rewritten, for_ever: bool, now_ms: i64) -> Result<Removed, Error> {
+    pub async fn commit(
+        &self,
+        rewritten: &Rewritten,
+        for_ever: bool,
+        now_ms: i64,
+    ) -> Result<Arc<Snapshot>, Error> {
         let replacement = Replacement {
             table: &self.table,
             lease: &self.lease,
@@ -140,8 +144,7 @@ impl Removal {
             written: &rewritten.written,
             rows: if for_ever { Rows::Erased } else { Rows::Gone },
         };
-        let Replaced { snapshot, version } = replacement.commit(now_ms).await?;
-        Ok(Removed { snapshot, version })
+        replacement.commit(now_ms).await
     }
 }
 

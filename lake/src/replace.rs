@@ -19,7 +19,7 @@ use crate::{
     append::check_fence,
     layout::{self, Lasting, Statistics},
     sealed,
-    snapshot::READABLE_APP,
+    snapshot::{GONE_APP, READABLE_APP},
 };
 
 /// What the log says a compaction aims at: bytes of the largest files, of vehicle positions.
@@ -58,35 +58,25 @@ pub(crate) struct Replacement<'a> {
     pub rows: Rows,
 }
 
-/// A table after its files were replaced.
-#[derive(Debug)]
-pub(crate) struct Replaced {
-    /// Its newest snapshot.
-    pub snapshot: Arc<Snapshot>,
-    /// The version that replaced them; none where the answer was lost, and found to be a good one.
-    pub version: Option<u64>,
-}
-
 impl Replacement<'_> {
-    /// Makes it a version of the table.
+    /// Makes it a version of the table, which has become this.
     ///
     /// # Errors
     /// [`Error::Conflict`] where some of the files are not there any more, or the table has more columns: begin
     /// anew. [`Error::Fenced`] where another process has taken the lake.
-    pub async fn commit(&self, now_ms: i64) -> Result<Replaced, Error> {
+    pub async fn commit(&self, now_ms: i64) -> Result<Arc<Snapshot>, Error> {
         let (table, store) = (self.table, self.table.store());
         let paths: Vec<String> =
             self.written.iter().map(|file| format!("{}/{}", table.name(), file.path)).collect();
         store.sync(&paths).await?;
+        let readable_from = table.load().await?.readable_from();
         let failed = match self.attempt(now_ms).await {
-            Ok(version) => return Ok(Replaced { snapshot: table.load().await?, version: Some(version) }),
+            Ok(_) => return table.load().await,
             Err(error) => error,
         };
         match table.load().await {
             // The answer was lost, not the commit.
-            Ok(snapshot) if self.is_done_in(&snapshot, store, &paths) => {
-                Ok(Replaced { snapshot, version: None })
-            }
+            Ok(snapshot) if self.is_done_in(&snapshot, &paths, readable_from) => Ok(snapshot),
             Ok(_) => {
                 discard(store, &paths).await;
                 Err(failed)
@@ -121,9 +111,14 @@ impl Replacement<'_> {
             }
             let adds = self.written.iter().map(|file| Add { data_change, ..file.add(now_ms) });
             actions.extend(adds.map(Action::Add));
-            let readable_from = Transaction::new(READABLE_APP, state.version() as i64 + 1);
-            let transactions = (self.rows == Rows::Erased).then_some(readable_from);
-            table.attempt(delta, transactions.into_iter().collect(), self.operation(), actions).await
+            let version = state.version() as i64 + 1;
+            let apps: &[&str] = match self.rows {
+                Rows::Same => &[],
+                Rows::Gone => &[GONE_APP],
+                Rows::Erased => &[GONE_APP, READABLE_APP],
+            };
+            let transactions = apps.iter().map(|app| Transaction::new(*app, version)).collect();
+            table.attempt(delta, transactions, self.operation(), actions).await
         });
         replaced.await
     }
@@ -135,10 +130,13 @@ impl Replacement<'_> {
         }
     }
 
-    /// Whether a snapshot has the new files and none of the old.
-    fn is_done_in(&self, snapshot: &Snapshot, store: &Store, paths: &[String]) -> bool {
+    /// Whether a snapshot has the new files and none of the old, and older versions are as readable as they should.
+    fn is_done_in(&self, snapshot: &Snapshot, paths: &[String], was_readable_from: u64) -> bool {
+        let store = self.table.store();
+        let is_erased = self.rows != Rows::Erased || snapshot.readable_from() > was_readable_from;
         let known: HashSet<&str> = snapshot.files().iter().map(|file| file.path.as_str()).collect();
-        paths.iter().all(|path| known.contains(store.path(path).as_ref()))
+        is_erased
+            && paths.iter().all(|path| known.contains(store.path(path).as_ref()))
             && !self.gone.iter().any(|path| known.contains(path))
     }
 }

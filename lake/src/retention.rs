@@ -13,6 +13,12 @@ const FILE: &str = "_zeugma/retention.json";
 /// Microseconds of a day.
 const DAY_US: i64 = 86_400_000_000;
 
+/// Longer than this is for ever: a hundred years.
+pub const KEEP_DAYS_MAX: u32 = 36_500;
+
+/// A clock that has moved on by more days since the last time is not believed.
+const DAYS_AHEAD_MAX: i32 = 35;
+
 /// How long some rows are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +36,9 @@ pub struct Rule {
 pub struct Rules {
     /// The rules.
     pub rules: Vec<Rule>,
+    /// The last date, days since 1970, by which rows went; none since a rule was changed.
+    #[serde(default)]
+    pub applied: Option<i32>,
 }
 
 impl Rule {
@@ -42,6 +51,7 @@ impl Rules {
     /// Adds a rule, instead of one for the same tenant and table.
     pub fn set(&mut self, rule: Rule) {
         self.unset(rule.tenant.as_deref(), rule.table.as_deref());
+        self.applied = None;
         self.rules.push(rule);
         self.rules.sort_by(|one, other| (&one.tenant, &one.table).cmp(&(&other.tenant, &other.table)));
     }
@@ -53,11 +63,16 @@ impl Rules {
         self.rules.len() < before
     }
 
+    /// Whether the clock may be right that says it is this date: one that is years ahead would let everything go.
+    pub fn believes(&self, today: i32) -> bool {
+        self.applied.is_none_or(|applied| today <= applied.saturating_add(DAYS_AHEAD_MAX))
+    }
+
     /// Since when rows of a table are kept, today being this date (days since 1970).
     pub fn expiry(&self, table: &str, today: i32) -> Expiry {
         let rule = |tenant, table| self.rules.iter().find(|rule| rule.is_about(tenant, table));
         let since_us = |rule: Option<&Rule>| match rule.and_then(|rule| rule.keep_days) {
-            Some(days) => (i64::from(today) - i64::from(days)) * DAY_US,
+            Some(days) => (i64::from(today) - i64::from(days)).saturating_mul(DAY_US),
             None => i64::MIN,
         };
         let others = rule(None, Some(table)).or(rule(None, None));
@@ -106,6 +121,22 @@ mod tests {
         assert_eq!(days("fleet"), (940, -1, 940));
         assert_eq!(days("energy"), (300, 970, 100));
         assert_eq!(days("parking"), (100, 970, 100));
+    }
+
+    #[test]
+    fn very_long_is_not_nothing() {
+        let mut rules = Rules::default();
+        rules.set(rule(None, None, Some(u32::MAX)));
+        assert!(rules.expiry("fleet", 20_000).others < -1_000_000 * DAY_US);
+    }
+
+    #[test]
+    fn clock_that_leaps_ahead_is_not_believed_until_a_rule_is_set_again() {
+        let mut rules = Rules { applied: Some(20_000), ..Rules::default() };
+        assert!(rules.believes(19_000) && rules.believes(20_035));
+        assert!(!rules.believes(20_036));
+        rules.set(rule(None, None, Some(60)));
+        assert!(rules.believes(30_000));
     }
 
     #[test]

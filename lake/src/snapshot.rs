@@ -22,6 +22,9 @@ pub(crate) const LEASE_APP: &str = "zeugma/lease";
 /// Name, in a table's `txn` actions, of the first version that can be read since rows were erased.
 pub(crate) const READABLE_APP: &str = "zeugma/readable_from";
 
+/// Name, in a table's `txn` actions, of the last version by which rows have gone, erased or too old.
+pub(crate) const GONE_APP: &str = "zeugma/rows_gone_in";
+
 /// Prefix, in a table's `txn` actions, of the sources whose positions it carries.
 const SOURCE_APP: &str = "zeugma/source/";
 
@@ -107,6 +110,11 @@ impl Snapshot {
         self.applications.get(READABLE_APP).map_or(0, |version| (*version).max(0) as u64)
     }
 
+    /// The last version by which rows have gone, erased or too old; 0 where none have.
+    pub fn rows_gone_in(&self) -> u64 {
+        self.applications.get(GONE_APP).map_or(0, |version| (*version).max(0) as u64)
+    }
+
     /// The highest epoch that has committed here.
     pub fn epoch(&self) -> i64 {
         self.applications.get(LEASE_APP).copied().unwrap_or(0)
@@ -138,7 +146,8 @@ async fn applications(
 
 /// The `txn` actions that whoever has loaded nothing yet must know.
 ///
-/// Delta Lake answers by name only: the names are those of the fence, of an erasure, and of the lake's present source.
+/// Delta Lake answers by name only: the names are those of the fence, of rows that have gone, and of the lake's
+/// present source.
 /// Any other source first [fences](Table::fence) the table and so tells its position in a later commit.
 async fn first_applications(
     table: &Table,
@@ -147,7 +156,7 @@ async fn first_applications(
 ) -> Result<BTreeMap<String, i64>, Error> {
     let source = lease::holder(table.store()).await?;
     let mut applications = BTreeMap::new();
-    for name in [LEASE_APP, READABLE_APP]
+    for name in [LEASE_APP, READABLE_APP, GONE_APP]
         .map(str::to_owned)
         .into_iter()
         .chain(source.map(|source| source_app(&source)))

@@ -174,6 +174,18 @@ impl Store {
             .map_err(|error| Error::Internal(error.to_string()))?
     }
 
+    /// Deletes what writes have left behind that a kill has cut short. Only a file system keeps such files, under names
+    /// with a number behind a `#`, which it lists nowhere; nobody else may be writing.
+    pub async fn delete_unfinished(&self) -> Result<(), Error> {
+        if !self.local {
+            return Ok(());
+        }
+        let root = self.url.to_file_path().map_err(|()| Error::Internal("a local lake has a path".into()))?;
+        let deleted = tokio::task::spawn_blocking(move || delete_unfinished(&root)).await;
+        let failed = |source| Error::Sync { path: self.url.to_string(), source };
+        deleted.map_err(|error| Error::Internal(error.to_string()))?.map_err(failed)
+    }
+
     pub(crate) async fn check_format(&self) -> Result<(), Error> {
         const FILE: &str = "_zeugma/format";
         match self.get(FILE).await? {
@@ -188,6 +200,20 @@ impl Store {
             }
         }
     }
+}
+
+fn delete_unfinished(folder: &FsPath) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if entry.file_type()?.is_dir() {
+            delete_unfinished(&entry.path())?;
+        } else if name.rsplit_once('#').is_some_and(|(_, number)| is_number(number)) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn sync_files(root: &FsPath, paths: &[PathBuf]) -> Result<(), Error> {

@@ -124,6 +124,12 @@ impl Table {
             let (table, from) = (self.name().to_owned(), newest.readable_from());
             return Err(Error::Erased { table, version, from });
         }
+        self.at_even_erased(version).await
+    }
+
+    /// As [`Table::at`], also where rows of it were erased since: for nobody but who has erased them.
+    pub async fn at_even_erased(&self, version: u64) -> Result<Arc<Snapshot>, Error> {
+        let newest = self.load().await?;
         let gone = || Error::Gone { table: self.name().to_owned(), version };
         let entry = Path::from(self.path(&format!("_delta_log/{version:020}.json")));
         if !exists(&self.store().root(), &entry).await? {

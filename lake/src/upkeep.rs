@@ -99,7 +99,9 @@ impl Table {
         let replaced = stale(&delta, VacuumMode::Lite, keep, now_ms).await?;
         let ours = format!("{:06}-", lease.epoch());
         let mut gone = stale(&delta, VacuumMode::Full, keep, now_ms).await?;
-        gone.retain(|path| replaced.contains(path) || !path.starts_with(&ours));
+        // What a removal has written instead of such a file has more behind its name.
+        let is_waiting = |path: &String| path.starts_with(&ours) && path.matches('.').count() == 1;
+        gone.retain(|path| replaced.contains(path) || !is_waiting(path));
         let gone: Vec<_> = gone.iter().map(|path| Ok(Path::from(self.path(path)))).collect();
         let mut deleted = 0;
         let mut answers = self.store().root().delete_stream(futures::stream::iter(gone).boxed());
@@ -127,8 +129,8 @@ impl Table {
         rows_gone_ms: i64,
         now_ms: i64,
     ) -> Result<(usize, usize), Error> {
-        // Files whose replacement is as old as the erasure.
-        let keep = Duration::from_millis(u64::try_from(now_ms - rows_gone_ms).unwrap_or_default());
+        // Files whose replacement is as old as the erasure, to the millisecond.
+        let keep = Duration::from_millis(u64::try_from(now_ms - rows_gone_ms - 1).unwrap_or_default());
         let files = self.delete_stale(lease, keep, now_ms).await?;
         // Without a checkpoint of this version those behind it could not be told without the log before.
         self.checkpoint_at(version).await?;

@@ -27,6 +27,10 @@ pub enum StoreFault {
     Refused,
     /// The put of a data file is not done.
     DataRefused,
+    /// The put of anything is done, and its answer is lost.
+    AnyLost,
+    /// The put of anything is not done, and nothing answers from then on.
+    Gone,
 }
 
 /// A store in memory.
@@ -86,6 +90,11 @@ impl SimStore {
         *self.fault() = Some((fault, after));
     }
 
+    /// Whether the fault that was armed has not happened yet.
+    pub fn is_armed(&self) -> bool {
+        self.fault().is_some()
+    }
+
     /// Whether nothing answers any more.
     pub fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
@@ -118,8 +127,13 @@ impl SimStore {
         let (fault, after) = armed.filter(|(fault, _)| match fault {
             StoreFault::DataRefused => data && !log,
             StoreFault::LostAnswer | StoreFault::Refused => log,
+            // The lease is renewed now and then, whatever else happens.
+            StoreFault::AnyLost | StoreFault::Gone => !location.as_ref().contains("_zeugma/lease"),
         })?;
         *armed = after.checked_sub(1).map(|after| (fault, after));
+        if armed.is_none() && fault == StoreFault::Gone {
+            self.set_away(true);
+        }
         armed.is_none().then_some(fault)
     }
 }
@@ -140,7 +154,7 @@ impl ObjectStore for SimStore {
         self.reach()?;
         match self.meets(location) {
             None => self.objects.put_opts(location, payload, options).await,
-            Some(StoreFault::LostAnswer) => {
+            Some(StoreFault::LostAnswer | StoreFault::AnyLost) => {
                 self.objects.put_opts(location, payload, options).await?;
                 Err(failure("the answer was lost"))
             }

@@ -134,8 +134,9 @@ fn whose(subject: &Value) -> String {
 }
 
 fn line(erasure: &Value) -> String {
-    let rows: u64 =
-        erasure["tables"].as_array().into_iter().flatten().filter_map(|table| table["rows"].as_u64()).sum();
+    let removals =
+        erasure["tables"].as_array().into_iter().flatten().flat_map(|table| table["removals"].as_array());
+    let rows: u64 = removals.flatten().filter_map(|removal| removal["rows"].as_u64()).sum();
     let text = |key: &str| erasure[key].as_str();
     let state = match (text("rows_gone_at"), text("finished_at")) {
         (_, Some(at)) => format!("finished {at}"),

@@ -311,7 +311,7 @@ fn writing(lake: Lake, ingest: &Arc<Ingest>) -> Components {
 
 /// What an operator may have it do.
 fn writer(dead_letters: DeadLetters, upkeep: &Asking) -> Writer {
-    let (compacts, erases, unblocks) = (upkeep.clone(), upkeep.clone(), upkeep.clone());
+    let (compacts, erases, blocked) = (upkeep.clone(), upkeep.clone(), upkeep.blocked.clone());
     let (sets, unsets) = (upkeep.rules.clone(), upkeep.rules.clone());
     Writer {
         replay: Arc::new(move |letters| {
@@ -321,8 +321,8 @@ fn writer(dead_letters: DeadLetters, upkeep: &Asking) -> Writer {
         compact: Arc::new(move |table| compacts.compact(table)),
         erase: Arc::new(move |subject, and_block| erases.erase(subject, and_block)),
         unblock: Arc::new(move |subject| {
-            let upkeep = unblocks.clone();
-            Box::pin(async move { upkeep.unblock(subject).await })
+            let blocked = blocked.clone();
+            Box::pin(async move { blocked.lift(&subject).await.map_err(sentence) })
         }),
         set_rule: Arc::new(move |rule| {
             let rules = sets.clone();

@@ -132,35 +132,54 @@ impl Publish<'_> {
     /// For MQTT 3.1.1, which cannot refuse: everything is kept, and acceptance judges it. Only what is blocked is
     /// read to its end and let fall, acknowledged all the same.
     pub async fn keep_or_let_fall(self, session: &Rc<Session>) -> Result<Submitted, Error> {
-        if !self.is_blocked(session) {
-            return self.keep(session).await;
-        }
-        let (is_acknowledged, outcome) = (self.qos != QoS::AtMostOnce, Rc::<Outcome>::default());
-        outcome.set(true);
-        let held = session.hold(self.let_fall(session).await?, 0);
-        Ok(Submitted { outcome, held, is_acknowledged })
+        let (is_acknowledged, topic) = (self.qos != QoS::AtMostOnce, self.topic);
+        let kept = match self.is_blocked(session) {
+            true => Err(self.let_fall(session).await?),
+            false => self.keep(session).await?,
+        };
+        Ok(kept.unwrap_or_else(|account| {
+            tracing::debug!(topic, "let fall, as it is blocked");
+            let outcome = Rc::<Outcome>::default();
+            outcome.set(true);
+            Submitted { outcome, held: session.hold(account, 0), is_acknowledged }
+        }))
     }
 
-    /// Keeps any publish.
-    async fn keep(self, session: &Rc<Session>) -> Result<Submitted, Error> {
+    /// For MQTT 5: what is malformed, too large or blocked is read to its end and refused with a reason.
+    pub async fn keep_or_refuse(self, session: &Rc<Session>) -> Result<Result<Submitted, Refusal>, Error> {
+        if let Some(refusal) = self.refusal(session) {
+            self.let_fall(session).await?;
+            return Ok(Err(refusal));
+        }
+        Ok(self.keep(session).await?.map_err(|_| Refusal::Blocked))
+    }
+
+    /// Keeps any publish, unless it has been blocked while it was read.
+    async fn keep(self, session: &Rc<Session>) -> Result<Result<Submitted, Arc<Account>>, Error> {
         let place = session.order.place();
         let account = self.count(session)?;
         if !self.is_too_large() {
             let bytes = self.read_whole(session, &account).await?;
             place.reached().await;
-            return Ok(self.submit(session, account, Kept::Whole(&bytes)));
+            return Ok(self.submit_unblocked(session, account, Kept::Whole(&bytes)));
         }
         let (kept, sha256) = self.read_cut(session, &account).await?;
         place.reached().await;
         let payload = Kept::Cut { kept: &kept, bytes: self.payload_bytes as u64, sha256 };
-        Ok(self.submit(session, account, payload))
+        Ok(self.submit_unblocked(session, account, payload))
     }
 
-    /// For MQTT 5: what is malformed, too large or blocked is read to its end and refused with a reason.
-    pub async fn keep_or_refuse(self, session: &Rc<Session>) -> Result<Result<Submitted, Refusal>, Error> {
-        let Some(refusal) = self.refusal(session) else { return self.keep(session).await.map(Ok) };
-        self.let_fall(session).await?;
-        Ok(Err(refusal))
+    fn submit_unblocked(
+        &self,
+        session: &Rc<Session>,
+        account: Arc<Account>,
+        payload: Kept<'_>,
+    ) -> Result<Submitted, Arc<Account>> {
+        if self.is_blocked(session) {
+            session.worker.metrics.refused.inc();
+            return Err(account);
+        }
+        Ok(self.submit(session, account, payload))
     }
 
     /// Reads it to its end, in its turn, and keeps nothing of it.

@@ -72,6 +72,7 @@ impl Metrics {
             committed: Family::default(),
             compacted: Family::default(),
             expired: Family::default(),
+            erasures_waiting: Gauge::default(),
             commit_failures: Family::default(),
             commit_seconds: Histogram::new(COMMIT_SECONDS),
         };
@@ -159,6 +160,8 @@ impl Metrics {
         to.register("compacted", help, self.compacted.clone());
         let help = "rows that have gone because they were older than their tenant and table keep them";
         to.register("expired", help, self.expired.clone());
+        let help = "erasures of which not all rows have gone; the log says why, zeugma erasures which";
+        to.register("erasures_waiting", help, self.erasures_waiting.clone());
         let help = "attempts to commit that failed and are made again; the log says why";
         to.register("commit_failures", help, self.commit_failures.clone());
         let help = "time to bring the files of one commit to the lake and to commit them";

@@ -100,7 +100,7 @@ async fn erased_rows_are_in_no_version_that_can_be_read_and_all_others_stay() {
     assert_eq!(scene.counts().await, counts([("p1", 150), ("p2", 163), ("p3", 153)]));
     let removed = removal.commit(&rewritten, true, NOW_MS).await.unwrap();
     assert_eq!(scene.counts().await, counts([("p1", 150), ("p2", 3), ("p3", 153)]));
-    let erased = removed.version.unwrap();
+    let erased = removed.version();
     let reader = scene.lake.table("parking");
     assert_eq!(reader.load().await.unwrap().readable_from(), erased);
     assert_eq!(reader.at(erased).await.unwrap().version(), erased);
@@ -138,7 +138,7 @@ async fn newest_readings_are_told_without_erased_ones_and_without_reading_everyt
     scene.table.keep_latest_without(&p2(), Some(&before), &removed, &scene.columns).await.unwrap();
     assert_eq!(latest().await, worked_out);
     // Later commits go on from what is kept: the files of before are not needed.
-    for file in removed.snapshot.files() {
+    for file in removed.files() {
         let below = file.path.rsplit('/').next().unwrap();
         scene.lake.store().delete(&format!("parking/{below}")).await.unwrap();
     }
@@ -159,8 +159,8 @@ async fn purge_leaves_nothing_that_tells_of_the_erased() {
     scene.table.keep_latest_without(&gone, Some(&before), &removed, &scene.columns).await.unwrap();
     assert!(tells_of(&scene.lake, "p3").await > 3, "a test that finds nothing would prove nothing");
     let later_ms = now_ms + KEEP_ERASED.as_millis() as i64;
-    let erased = removed.version.unwrap();
-    let (files, entries) = scene.table.purge(&scene.lease, erased, now_ms + 1, later_ms).await.unwrap();
+    let erased = removed.version();
+    let (files, entries) = scene.table.purge(&scene.lease, erased, now_ms, later_ms).await.unwrap();
     // Three commits' files, which a compaction had replaced, and its run.
     assert_eq!(files, 4);
     assert_eq!(entries as u64, erased);
@@ -205,10 +205,10 @@ async fn rows_older_than_is_kept_go_and_can_be_read_in_older_versions_for_a_whil
     assert_eq!(rewritten.rows, 150 + 10);
     let removed = removal.commit(&rewritten, false, NOW_MS).await.unwrap();
     assert_eq!(scene.counts().await, counts([("p1", 100), ("p2", 100), ("p3", 100)]));
-    assert_eq!(removed.snapshot.readable_from(), 0);
+    assert_eq!(removed.readable_from(), 0);
     assert_eq!(scene.table.at(before.version()).await.unwrap().files(), before.files());
-    let first = removed.snapshot.files().iter().map(|file| *file.dates.start()).min();
+    let first = removed.files().iter().map(|file| *file.dates.start()).min();
     assert!(first >= Some(date_of(since_us)));
     let none = Gone::Before(Expiry::never());
-    assert!(removal.write(&none, removed.snapshot.files().to_vec()).await.unwrap().replaced.is_empty());
+    assert!(removal.write(&none, removed.files().to_vec()).await.unwrap().replaced.is_empty());
 }

@@ -5,7 +5,7 @@
 use axum::{Json, body::Bytes, extract::State, http::HeaderMap};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use zeugma_lake::retention::{Rule, Rules};
+use zeugma_lake::retention::{KEEP_DAYS_MAX, Rule, Rules};
 
 use super::{App, command};
 use crate::{Error, problem::Problem};
@@ -35,8 +35,9 @@ pub async fn set(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Res
     let writer = command::writer(&app)?;
     let example = r#"{"tenant": "…", "domain": "…", "keep_days": 60}"#;
     let Wanted { tenant, domain, keep_days } = command::read(&headers, &body, example)?;
-    if keep_days == Some(0) {
-        return Err(command::wanted("at least one day in `keep_days`; to let go of everything, erase").into());
+    if keep_days.is_some_and(|days| !(1..=KEEP_DAYS_MAX).contains(&days)) {
+        let wanted = format!("1 to {KEEP_DAYS_MAX} days in `keep_days`, or none for ever");
+        return Err(command::wanted(&wanted).into());
     }
     check(&app, tenant.as_deref(), domain.as_deref()).await?;
     let rule = Rule { tenant, table: domain, keep_days };
