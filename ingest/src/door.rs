@@ -14,7 +14,7 @@
 //! - [`gate`] - back-pressure: when a connection is not read further
 //! - [`guests`] - who is connected, first as a stranger, then as a session
 //! - [`limits`] - how much of everything, and what it adds up to
-//! - [`line`] - connections that wait for a limit
+//! - [`mod@line`] - connections that wait for a limit
 //! - [`names`] - a second connection of a client id ends the first
 //! - [`order`] - the publishes of a connection stay in order
 //! - [`publish`] - what becomes of one publish

@@ -11,7 +11,7 @@
 //!              |
 //!            catalog ---- the tables there are
 //!              |
-//!            session ---- only those tables, only reading: statement, wildcard, table_at
+//!            session ---- only those tables, only reading: statement, wildcard, table_at, date_trunc
 //!              |
 //!            table ------ snapshot and tail, joined at the seam: prune, files, scan; latest_table: one row a device
 //!              |
@@ -31,6 +31,7 @@
 
 pub mod ask;
 pub mod catalog;
+mod date_trunc;
 mod dead_letters;
 mod effort;
 pub mod encode;
