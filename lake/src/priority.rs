@@ -22,7 +22,7 @@ use crate::Error;
 pub enum Priority {
     /// It gets a quarter of a processor that others want too: what it does is needed soon.
     Soon,
-    /// It gets a tenth: somebody waits for it, and knows that it takes long.
+    /// It gets a thirtieth: somebody waits for it, and knows that it takes long.
     Later,
     /// It gets what nobody else wants, and a sixtieth at least: what it does can wait for a quiet hour.
     Sometime,
@@ -52,7 +52,7 @@ impl Priority {
     pub fn take(self) {
         let nice = match self {
             Priority::Soon => 5,
-            Priority::Later => 10,
+            Priority::Later => 15,
             Priority::Sometime => 19,
         };
         #[cfg(target_os = "linux")]
