@@ -174,8 +174,8 @@ impl Store {
             .map_err(|error| Error::Internal(error.to_string()))?
     }
 
-    /// Deletes what writes have left behind that a kill has cut short. Only a file system keeps such files, under names
-    /// with a number behind a `#`, which it lists nowhere; nobody else may be writing.
+    /// Deletes what writes of ours have left behind that a kill has cut short. Only a file system keeps such files,
+    /// under names with a number behind a `#`, which it lists nowhere; nobody else may be writing.
     pub async fn delete_unfinished(&self) -> Result<(), Error> {
         if !self.local {
             return Ok(());
@@ -202,13 +202,25 @@ impl Store {
     }
 }
 
-fn delete_unfinished(folder: &FsPath) -> std::io::Result<()> {
+fn delete_unfinished(lake: &FsPath) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(lake)? {
+        let folder = entry?.path();
+        let is_ours = |name: &str| folder.file_name().is_some_and(|found| found == name);
+        // What else somebody may keep beside the tables is none of ours.
+        if is_ours("_zeugma") || is_ours("_schemas") || folder.join("_delta_log").is_dir() {
+            delete_unfinished_below(&folder)?;
+        }
+    }
+    Ok(())
+}
+
+fn delete_unfinished_below(folder: &FsPath) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         if entry.file_type()?.is_dir() {
-            delete_unfinished(&entry.path())?;
+            delete_unfinished_below(&entry.path())?;
         } else if name.rsplit_once('#').is_some_and(|(_, number)| is_number(number)) {
             std::fs::remove_file(entry.path())?;
         }
@@ -227,4 +239,32 @@ fn sync_files(root: &FsPath, paths: &[PathBuf]) -> Result<(), Error> {
         folders.extend(path.ancestors().skip(1).take_while(|folder| folder.starts_with(root)));
     }
     folders.into_iter().try_for_each(sync)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_unfinished_writes_of_ours_are_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().to_str().unwrap()).unwrap();
+        let kept = [
+            "fleet/_delta_log/00.json",
+            "fleet/run-1.parquet",
+            "fleet/a#b",
+            "_zeugma/format",
+            "notes/todo#1",
+        ];
+        let gone = ["fleet/run-1.parquet#1", "fleet/_delta_log/00.json#23", "_zeugma/erasing/x.json#1"];
+        for path in kept.iter().chain(&gone) {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "x").unwrap();
+        }
+        store.delete_unfinished().await.unwrap();
+        let is_there = |path: &&&str| folder.path().join(path).exists();
+        assert_eq!(kept.iter().filter(is_there).count(), kept.len());
+        assert_eq!(gone.iter().filter(is_there).count(), 0);
+    }
 }
