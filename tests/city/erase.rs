@@ -400,9 +400,10 @@ async fn readings_older_than_is_kept_go_by_tenant_and_domain() {
         assert_eq!(code, Some(0), "{error}");
         says
     };
-    assert_eq!(set(&["--keep", "60d", "--domain", "fleet"]).await, "all tenants, fleet: 60 days");
-    set(&["--keep", "30d", "--domain", "fleet", "--tenant", "lamia"]).await;
+    // The widest rule last, as each is in force at once.
     set(&["--keep", "forever", "--tenant", "argos"]).await;
+    set(&["--keep", "30d", "--domain", "fleet", "--tenant", "lamia"]).await;
+    assert_eq!(set(&["--keep", "60d", "--domain", "fleet"]).await, "all tenants, fleet: 60 days");
     let fewer = "SELECT count(*) FROM fleet";
     city.until(fewer, 1 + 4 + 3).await;
     let left = json!([
