@@ -62,7 +62,12 @@ pub struct Known {
 impl Known {
     /// The columns of a table.
     pub fn columns(&self, table: &str) -> SchemaRef {
-        self.domains.get(table).map_or_else(dead_letter::columns, |domain| domain.columns().clone())
+        self.columns_of_readings(table).unwrap_or_else(dead_letter::columns)
+    }
+
+    /// The columns of a table of readings; none for that of the dead letters.
+    pub fn columns_of_readings(&self, table: &str) -> Option<SchemaRef> {
+        Some(self.domains.get(table)?.columns().clone())
     }
 }
 

@@ -8,32 +8,21 @@
 //! memory has a limit however long the lake is away.
 
 mod table;
+mod view;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use arrow::{
-    array::{AsArray, BooleanArray, RecordBatch},
-    compute::filter_record_batch,
-    datatypes::{SchemaRef, TimestampMicrosecondType},
-};
-use futures::{
-    FutureExt, StreamExt,
-    future::{self, BoxFuture},
-    stream,
-};
-use tokio::sync::{
-    Notify,
-    broadcast::{self, error::RecvError},
-};
+use arrow::{array::RecordBatch, compute::filter_record_batch, datatypes::SchemaRef};
+use tokio::sync::{Notify, broadcast};
 use zeugma_lake::{
     Error as LakeError, Position, Sealed,
-    find::{self, Key},
+    find::{self, Sought},
     layout,
-    seam::{self, Feed, News, TailBatch, TailView},
+    seam::{News, TailBatch},
 };
 
 use crate::metrics::{Metrics, of};
@@ -47,7 +36,8 @@ pub const SEAL_BYTES: usize = 48 << 20;
 /// [`SEAL_BYTES`], or one that disk or processor cannot seal as quickly as it grows.
 pub const TAIL_BYTES_MAX: usize = 256 << 20;
 
-/// Batches that wait for those who follow: at most 4,096 rows of some 150 bytes each, 40 MB. Who is slower misses some.
+/// Batches that wait for those who follow: at most 4,096 rows of some 150 bytes each, 40 MB. Who is slower misses
+/// some.
 const NEWS_MAX: usize = 64;
 
 /// The tails of all tables of one source; clones are the same tails.
@@ -349,7 +339,7 @@ impl Tail {
     }
 
     /// Rows that have one of these keys.
-    pub async fn find(&self, table: &str, keys: &HashSet<Key>) -> Result<Found, LakeError> {
+    pub async fn find(&self, table: &str, sought: &Arc<Sought>) -> Result<Found, LakeError> {
         let (batches, sealed, columns, released_through) = {
             let state = self.state();
             let tail =
@@ -357,72 +347,18 @@ impl Tail {
             let batches: Vec<_> = tail.in_memory().cloned().collect();
             (batches, tail.sealed.clone(), tail.columns.clone(), tail.released_through)
         };
-        let times: HashSet<i64> = keys.iter().map(|key| key.time_us).collect();
         let mut rows = Vec::new();
         for batch in &batches {
-            let found = matching(&batch.rows, keys, &times);
+            let found = sought.matching(&batch.rows)?;
             if found.true_count() > 0 {
                 rows.push(layout::conform(&filter_record_batch(&batch.rows, &found)?, &columns)?);
             }
         }
-        let keys = Arc::new(keys.clone());
         for sealed in &sealed {
-            rows.extend(find::find(&sealed.store(), sealed.files(), &columns, &keys).await?);
+            rows.extend(find::find(&sealed.store(), sealed.files(), &columns, sought).await?);
         }
         Ok(Found { rows, released_through })
     }
-}
-
-impl seam::Tail for Tail {
-    fn view<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<TailView, LakeError>> {
-        Box::pin(async move {
-            let state = self.state();
-            let tail = state.tables.get(table);
-            let tail = tail.ok_or_else(|| LakeError::NoTable { table: table.to_owned() })?;
-            Ok(TailView {
-                source: self.shared.source.clone(),
-                released_through: tail.released_through,
-                version_min: tail.version_min,
-                batches: tail.in_memory().cloned().collect(),
-                sealed: tail.sealed.clone(),
-            })
-        })
-    }
-
-    fn follow<'a>(&'a self, tables: &'a [String]) -> BoxFuture<'a, Result<Feed, LakeError>> {
-        let (news, tables) = (self.shared.news.subscribe(), tables.to_owned());
-        let feed = stream::unfold(news, |mut news| async {
-            match news.recv().await {
-                Ok(some) => Some((some, news)),
-                Err(RecvError::Lagged(_)) => Some((News::Missed, news)),
-                Err(RecvError::Closed) => None,
-            }
-        });
-        let wanted = move |news: &News| match news {
-            News::Rows { table, .. } => tables.contains(table),
-            News::Missed => true,
-        };
-        let feed = feed.filter(move |news| future::ready(wanted(news))).map(Ok).boxed();
-        future::ready(Ok(feed)).boxed()
-    }
-}
-
-fn matching(rows: &RecordBatch, keys: &HashSet<Key>, times: &HashSet<i64>) -> BooleanArray {
-    let text = |name: &str| rows.column_by_name(name).and_then(|column| column.as_string_view_opt());
-    let time =
-        rows.column_by_name("time").and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
-    let (Some(tenants), Some(devices), Some(time)) = (text("tenant"), text("device"), time) else {
-        return BooleanArray::from(vec![false; rows.num_rows()]);
-    };
-    let found = time.values().iter().enumerate().map(|(row, time_us)| {
-        let key = || Key {
-            tenant: tenants.value(row).to_owned(),
-            device: devices.value(row).to_owned(),
-            time_us: *time_us,
-        };
-        Some(times.contains(time_us) && keys.contains(&key()))
-    });
-    found.collect()
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ impl Table {
             }
             let missing = beyond(held, rows)?;
             let adds = missing.flat_map(|sealed| sealed.adds()).map(Action::Add).collect();
-            self.attempt(delta, positions(lease, through)?, append(), adds).await.map(drop)
+            self.attempt(delta, positions(lease, through)?, append(), adds).await
         });
         match done.await {
             Ok(()) => self.load().await,
@@ -69,20 +69,20 @@ impl Table {
             let (state, log) = (delta.snapshot()?, delta.log_store());
             let through = state.transaction_version(log.as_ref(), source_app(lease.source())).await?;
             let through = through.unwrap_or(0).max(0) as Position;
-            self.attempt(delta, positions(lease, through)?, append(), Vec::new()).await.map(drop)
+            self.attempt(delta, positions(lease, through)?, append(), Vec::new()).await
         });
         done.await?;
         self.load().await
     }
 
-    /// One attempt at the version after the state's, which it answers. The log's checkpoints are made [elsewhere](crate::upkeep).
+    /// One attempt at the version after the state's. The log's checkpoints are made [elsewhere](crate::upkeep).
     pub(crate) async fn attempt(
         &self,
         delta: &mut DeltaTable,
         transactions: Vec<Transaction>,
         operation: DeltaOperation,
         actions: Vec<Action>,
-    ) -> Result<u64, Error> {
+    ) -> Result<(), Error> {
         let properties = CommitProperties::default()
             .with_max_retries(0)
             .with_create_checkpoint(false)
@@ -91,9 +91,7 @@ impl Table {
             transactions.into_iter().fold(properties, CommitProperties::with_application_transaction);
         let commit = CommitBuilder::from(properties).with_actions(actions);
         let commit = commit.build(Some(delta.snapshot()?), delta.log_store(), operation).await?;
-        let version = commit.version();
-        self.sync_version(version).await?;
-        Ok(version)
+        self.sync_version(commit.version()).await
     }
 }
 

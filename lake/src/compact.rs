@@ -1,8 +1,8 @@
 //! Compaction: the many small files of commits become few large ones, sorted and without gaps.
 //!
 //! In: files of one span of dates. Out: one commit that replaces them by others with the same rows. Promise: whoever
-//! reads sees each row once, before and after; commits go on meanwhile, until the last step [replaces](crate::replace)
-//! the files.
+//! reads sees each row once, before and after; commits go on meanwhile, until the last step
+//! [replaces](crate::replace) the files.
 
 mod merge;
 mod plan;

@@ -1,7 +1,7 @@
 //! Erasures: what was asked for, how far it is, and at last the proof.
 //!
-//! The note, `_zeugma/erasing/{id}.json`, is written before the first step and after each, so that a start goes on where
-//! a kill has ended it; once all is done it is the proof, `_zeugma/erasures/{id}.json`.
+//! The note, `_zeugma/erasing/{id}.json`, is written before the first step and after each, so that a start goes on
+//! where a kill has ended it; once all is done it is the proof, `_zeugma/erasures/{id}.json`.
 //!
 //! 1. the **cut**: a position of the journal; what is at or before it goes
 //! 2. everything through the cut is committed, so the tables at these versions, and no other place, have it

@@ -48,17 +48,56 @@ pub struct Key {
     pub time_us: i64,
 }
 
+/// Keys that rows are sought by.
+#[derive(Debug, Default)]
+pub struct Sought {
+    keys: HashSet<Key>,
+    times_us: HashSet<i64>,
+}
+
+impl FromIterator<Key> for Sought {
+    fn from_iter<I: IntoIterator<Item = Key>>(keys: I) -> Sought {
+        let keys: HashSet<Key> = keys.into_iter().collect();
+        let times_us = keys.iter().map(|key| key.time_us).collect();
+        Sought { keys, times_us }
+    }
+}
+
+impl Sought {
+    /// Which of some rows have one of the keys.
+    ///
+    /// # Errors
+    /// Where they lack a column of the key.
+    pub fn matching(&self, rows: &RecordBatch) -> Result<BooleanArray, ArrowError> {
+        let found = KeyColumns::of(rows)?;
+        // Times are the sharpest: most rows are passed over without making a key of their texts.
+        let is_sought = |row: usize| {
+            self.times_us.contains(&found.times.value(row)) && self.keys.contains(&found.key(row))
+        };
+        Ok((0..rows.num_rows()).map(is_sought).map(Some).collect())
+    }
+}
+
+/// The key of each row.
+///
+/// # Errors
+/// Where they lack a column of it.
+pub fn keys(rows: &RecordBatch) -> Result<Vec<Key>, ArrowError> {
+    let found = KeyColumns::of(rows)?;
+    Ok((0..rows.num_rows()).map(|row| found.key(row)).collect())
+}
+
 /// The rows that have one of these keys, from files of a store. A file that cannot hold any costs no I/O.
 pub async fn find<'a>(
     store: &Arc<dyn ObjectStore>,
     files: impl Iterator<Item = &'a DataFile>,
     columns: &SchemaRef,
-    keys: &Arc<HashSet<Key>>,
+    sought: &Arc<Sought>,
 ) -> Result<Vec<RecordBatch>, Error> {
-    let may_hold = |file: &&DataFile| Ranges::of_file(file).may_hold(keys);
+    let may_hold = |file: &&DataFile| Ranges::of_file(file).may_hold(sought);
     // Boxed, as the compiler cannot see through the lifetimes of a closure's futures.
     let finds: Vec<BoxFuture<'_, _>> =
-        files.filter(may_hold).map(|file| find_in(store, file, columns, keys.clone()).boxed()).collect();
+        files.filter(may_hold).map(|file| find_in(store, file, columns, sought.clone()).boxed()).collect();
     let found: Vec<Vec<RecordBatch>> = stream::iter(finds).buffered(FILES_AT_ONCE).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
 }
@@ -67,33 +106,23 @@ async fn find_in(
     store: &Arc<dyn ObjectStore>,
     file: &DataFile,
     columns: &SchemaRef,
-    keys: Arc<HashSet<Key>>,
+    sought: Arc<Sought>,
 ) -> Result<Vec<RecordBatch>, Error> {
     let builder = open(store, file).await?;
     let groups = builder.metadata().row_groups().iter().enumerate();
-    let groups = groups.filter(|(_, group)| Ranges::of_group(group).may_hold(&keys)).map(|(at, _)| at);
+    let groups = groups.filter(|(_, group)| Ranges::of_group(group).may_hold(&sought)).map(|(at, _)| at);
     let groups = groups.collect();
     let builder = builder.with_row_groups(groups);
     let key_columns = ProjectionMask::columns(builder.parquet_schema(), KEY);
-    let wanted = ArrowPredicateFn::new(key_columns, move |rows| matches(&rows, &keys));
+    let wanted = ArrowPredicateFn::new(key_columns, move |rows| sought.matching(&rows));
     let rows = builder.with_row_filter(RowFilter::new(vec![Box::new(wanted)])).build()?;
     let rows: Vec<RecordBatch> = rows.try_collect().await?;
     let rows = rows.iter().filter(|rows| rows.num_rows() > 0);
     rows.map(|rows| layout::conform(rows, columns)).collect()
 }
 
-/// All rows of a file, in these columns.
+/// All rows of a file, in these columns; others are not even fetched.
 pub async fn read(
-    store: &Arc<dyn ObjectStore>,
-    file: &DataFile,
-    columns: &SchemaRef,
-) -> Result<impl Stream<Item = Result<RecordBatch, Error>> + use<>, Error> {
-    let (rows, columns) = (open(store, file).await?.build()?, columns.clone());
-    Ok(rows.map(move |rows| layout::conform(&rows?, &columns)))
-}
-
-/// As [`read`], where only these columns are wanted: the others are not even fetched.
-pub async fn read_columns(
     store: &Arc<dyn ObjectStore>,
     file: &DataFile,
     columns: &SchemaRef,
@@ -120,9 +149,9 @@ impl Table {
         &self,
         snapshot: &Snapshot,
         columns: &SchemaRef,
-        keys: HashSet<Key>,
+        sought: &Arc<Sought>,
     ) -> Result<Vec<RecordBatch>, Error> {
-        find(&self.store().root(), snapshot.files().iter(), columns, &Arc::new(keys)).await
+        find(&self.store().root(), snapshot.files().iter(), columns, sought).await
     }
 }
 
@@ -160,11 +189,11 @@ impl Ranges<'_> {
         Ranges { tenants: texts("tenant"), devices: texts("device"), times_us }
     }
 
-    fn may_hold(&self, keys: &HashSet<Key>) -> bool {
+    fn may_hold(&self, sought: &Sought) -> bool {
         let within = |range: Option<(&str, &str)>, value: &str| {
             range.is_none_or(|(low, high)| low <= value && value <= high)
         };
-        keys.iter().any(|key| {
+        sought.keys.iter().any(|key| {
             within(self.tenants, &key.tenant)
                 && within(self.devices, &key.device)
                 && self.times_us.is_none_or(|(low, high)| low <= key.time_us && key.time_us <= high)
@@ -172,27 +201,15 @@ impl Ranges<'_> {
     }
 }
 
-fn matches(rows: &RecordBatch, keys: &HashSet<Key>) -> Result<BooleanArray, ArrowError> {
-    let found = Keys::of(rows)?;
-    // Times are the sharpest: most rows are passed over without making a key of their texts.
-    let wanted: HashSet<i64> = keys.iter().map(|key| key.time_us).collect();
-    let matching = (0..rows.num_rows()).map(|row| {
-        let (tenant, device, time_us) = found.row(row);
-        let key = || Key { tenant: tenant.to_owned(), device: device.to_owned(), time_us };
-        Some(wanted.contains(&time_us) && keys.contains(&key()))
-    });
-    Ok(matching.collect())
-}
-
 /// The key columns of some rows.
-struct Keys {
+struct KeyColumns {
     tenants: StringViewArray,
     devices: StringViewArray,
     times: TimestampMicrosecondArray,
 }
 
-impl Keys {
-    fn of(rows: &RecordBatch) -> Result<Keys, ArrowError> {
+impl KeyColumns {
+    fn of(rows: &RecordBatch) -> Result<KeyColumns, ArrowError> {
         let column = |name: &str| {
             let missing = || ArrowError::SchemaError(format!("a file of ours has no column `{name}`"));
             rows.column_by_name(name).ok_or_else(missing)
@@ -201,15 +218,19 @@ impl Keys {
         let text = |name: &str| {
             Ok::<_, ArrowError>(cast(column(name)?, &DataType::Utf8View)?.as_string_view().clone())
         };
-        Ok(Keys {
+        Ok(KeyColumns {
             tenants: text("tenant")?,
             devices: text("device")?,
             times: column("time")?.as_primitive::<TimestampMicrosecondType>().clone(),
         })
     }
 
-    fn row(&self, row: usize) -> (&str, &str, i64) {
-        (self.tenants.value(row), self.devices.value(row), self.times.value(row))
+    fn key(&self, row: usize) -> Key {
+        Key {
+            tenant: self.tenants.value(row).to_owned(),
+            device: self.devices.value(row).to_owned(),
+            time_us: self.times.value(row),
+        }
     }
 }
 

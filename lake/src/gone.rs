@@ -7,12 +7,12 @@ use arrow::{
     datatypes::{Schema, TimestampMicrosecondType},
 };
 use serde::{Deserialize, Serialize};
-use zeugma_schemas::topic::{PREFIX, Topic};
+use zeugma_schemas::{
+    batch::DAY_US,
+    topic::{PREFIX, Topic},
+};
 
 use crate::{Error, snapshot::DataFile};
-
-/// Microseconds of a day.
-const DAY_US: i64 = 86_400_000_000;
 
 /// Which rows of a table go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,11 +46,9 @@ impl Subject {
     pub fn has(&self, topic: &Topic<'_>) -> bool {
         topic.tenant == self.tenant && self.device.as_deref().is_none_or(|device| topic.device == device)
     }
-}
 
-impl Subject {
-    /// Whether a dead letter is its: by the tenant it belongs to, else the one that its topic names, and by the device
-    /// of the topic, also where that has faults.
+    /// Whether a dead letter is its: by the tenant it belongs to, else the one that its topic names, and by the
+    /// device of the topic, also where that has faults.
     pub fn has_letter(&self, tenant: Option<&str>, topic: &str) -> bool {
         let mut parts = topic.strip_prefix(PREFIX).into_iter().flat_map(|parts| parts.split('/'));
         let (named, device) = (parts.next(), parts.nth(1));

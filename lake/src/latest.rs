@@ -295,8 +295,8 @@ impl Table {
         newest(&rows, &gathered)
     }
 
-    /// The files that commits after a version, to another, have brought new rows in; none where that cannot be told from the
-    /// log alone, because it is gone or rows were deleted.
+    /// The files that commits after a version, to another, have brought new rows in; none where that cannot be told
+    /// from the log alone, because it is gone or rows were deleted.
     async fn appended(
         &self,
         version: u64,

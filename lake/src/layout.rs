@@ -1,8 +1,8 @@
 //! How rows lie in files: sorted, each column encoded as suits it.
 //!
 //! Sorted by (tenant, date, device, time), one tenant's question touches few pages. Times and integers are
-//! delta-packed, counters split into byte streams, texts and measured values are dictionaries, all of it zstd: smaller
-//! and quicker to write than the default (docs/decisions/0004-layout.md has the measurement).
+//! delta-packed, counters split into byte streams, texts and measured values are dictionaries, all of it zstd:
+//! smaller and quicker to write than the default (docs/decisions/0004-layout.md has the measurement).
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -22,6 +22,9 @@ use crate::{
     snapshot::DataFile,
 };
 
+/// Files that are written anew for one commit, some two minutes' work: a stop loses no more.
+pub const FILES_A_COMMIT: usize = 16;
+
 /// A removal of rows from one table by the holder of the lake.
 #[derive(Debug, Clone)]
 pub struct Removal {
@@ -115,7 +118,7 @@ impl Removal {
         let fields =
             gone.columns(&self.columns).into_iter().map(|name| self.columns.field_with_name(name).cloned());
         let columns = Arc::new(Schema::new(fields.collect::<Result<Vec<_>, _>>()?));
-        let batches = find::read_columns(store, file, &columns).await?;
+        let batches = find::read(store, file, &columns).await?;
         batches.try_fold(0, |count, rows| async move { Ok(count + gone.of(&rows)?.true_count()) }).await
     }
 
@@ -126,7 +129,8 @@ impl Removal {
         format!("{stem}.{:06}.{:06}.parquet", self.lease.epoch(), self.number)
     }
 
-    /// Makes what was written part of the table, which has become this; `for_ever` where older versions must not be read any more either.
+    /// Makes what was written part of the table, which has become this; `for_ever` where older versions must not be
+    /// read any more either.
     ///
     /// # Errors
     /// As [`Compaction::run`](crate::compact::Compaction::run).

@@ -69,9 +69,9 @@ impl Replacement<'_> {
         let paths: Vec<String> =
             self.written.iter().map(|file| format!("{}/{}", table.name(), file.path)).collect();
         store.sync(&paths).await?;
-        let readable_from = table.load().await?.readable_from();
+        let readable_from = table.known().map_or(0, |snapshot| snapshot.readable_from());
         let failed = match self.attempt(now_ms).await {
-            Ok(_) => return table.load().await,
+            Ok(()) => return table.load().await,
             Err(error) => error,
         };
         match table.load().await {
@@ -86,7 +86,7 @@ impl Replacement<'_> {
         }
     }
 
-    async fn attempt(&self, now_ms: i64) -> Result<u64, Error> {
+    async fn attempt(&self, now_ms: i64) -> Result<(), Error> {
         let table = self.table;
         let gone: HashSet<&str> = self.gone.iter().copied().collect();
         let data_change = self.rows != Rows::Same;

@@ -5,13 +5,11 @@
 //! for ever.
 
 use serde::{Deserialize, Serialize};
+use zeugma_schemas::batch::DAY_US;
 
 use crate::{Error, Lake, gone::Expiry};
 
 const FILE: &str = "_zeugma/retention.json";
-
-/// Microseconds of a day.
-const DAY_US: i64 = 86_400_000_000;
 
 /// Longer than this is for ever: a hundred years.
 pub const KEEP_DAYS_MAX: u32 = 36_500;

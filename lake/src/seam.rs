@@ -1,11 +1,11 @@
 //! The seam: where a table's snapshot and its tail meet. Pure; no I/O, no clock.
 //!
-//! A snapshot knows through which position of a source it holds everything (`committed_through`). The
-//! tail answers, from one instant, its batches and the last position it no longer has
-//! (`released_through`). Joined, they hold each reading once: the snapshot's files, and the tail's rows,
-//! in memory or sealed, beyond `committed_through`. They may be joined only if the snapshot reaches at least as far as the
-//! tail has released; otherwise readings would be in neither, and the snapshot must be loaded again. So it must where rows
-//! of its version have gone since, erased or too old.
+//! A snapshot knows through which position of a source it holds everything (`committed_through`). The tail answers,
+//! from one instant, its batches and the last position it no longer has (`released_through`). Joined, they hold each
+//! reading once: the snapshot's files, and the tail's rows, in memory or sealed, beyond `committed_through`. They may
+//! be joined only if the snapshot reaches at least as far as the tail has released; otherwise readings would be in
+//! neither, and the snapshot must be loaded again. So it must where rows of its version have gone since, erased or
+//! too old.
 
 use std::sync::Arc;
 

@@ -15,8 +15,7 @@ use datafusion::{
     scalar::ScalarValue,
 };
 use zeugma_lake::snapshot::DataFile;
-
-const US_PER_DAY: i64 = 86_400_000_000;
+use zeugma_schemas::batch::DAY_US;
 
 /// The files that may hold rows for which `predicate` is true.
 ///
@@ -64,8 +63,8 @@ impl Statistics<'_> {
 
 /// First and last microsecond of some dates; dates that nobody knows reach beyond all microseconds.
 fn days(dates: &RangeInclusive<i32>) -> (i64, i64) {
-    let first = |date: i32| i64::from(date).saturating_mul(US_PER_DAY);
-    (first(*dates.start()), first(*dates.end()).saturating_add(US_PER_DAY - 1))
+    let first = |date: i32| i64::from(date).saturating_mul(DAY_US);
+    (first(*dates.start()), first(*dates.end()).saturating_add(DAY_US - 1))
 }
 
 fn times(values: impl Iterator<Item = i64>) -> ArrayRef {

@@ -1,7 +1,7 @@
 //! Checked readings become rows: Arrow record batches in the columns of the domain's table.
 //!
-//! Avro frames go through `arrow-avro`, one decoder for each version of the schema they were written
-//! with, kept as long as the builder; JSON values are appended as they are. Rows come out in the order in which readings went in.
+//! Avro frames go through `arrow-avro`, one decoder for each version of the schema they were written with, kept as
+//! long as the builder; JSON values are appended as they are. Rows come out in the order in which readings went in.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,7 +26,8 @@ use crate::{
     schema::{Field, Kind, Schema},
 };
 
-const US_PER_DAY: i64 = 86_400_000_000;
+/// Microseconds of a day.
+pub const DAY_US: i64 = 86_400_000_000;
 
 /// Rows that one decoder gathers before it makes a batch of them.
 const DECODER_ROWS: usize = 8_192;
@@ -34,7 +35,7 @@ const DECODER_ROWS: usize = 8_192;
 /// The UTC date of a moment, in days since 1970.
 pub fn date_of(time_us: i64) -> i32 {
     // Times of readings lie within years 2000 and 292278, so the day always fits.
-    time_us.div_euclid(US_PER_DAY) as i32
+    time_us.div_euclid(DAY_US) as i32
 }
 
 /// Whose reading it is and when it came.

@@ -10,12 +10,16 @@ use std::{
 };
 
 use arrow::{
-    array::{AsArray, RecordBatch},
-    datatypes::{SchemaRef, TimestampMicrosecondType},
+    array::RecordBatch,
+    datatypes::SchemaRef,
     row::{OwnedRow, RowConverter, SortField},
 };
 use zeugma_journal::Record;
-use zeugma_lake::{Error, Position, Snapshot, Table, find::Key, layout};
+use zeugma_lake::{
+    Error, Position, Snapshot, Table,
+    find::{self, Key},
+    layout,
+};
 use zeugma_schemas::{
     batch::{Builder, Origin},
     dead_letter::{DeadLetter, Reason},
@@ -184,7 +188,7 @@ async fn decide_domain(
     let mut first: HashMap<Key, OwnedRow> = HashMap::new();
     for rows in existing(readings, domain, tail, table, &columns).await? {
         let rows = layout::conform(&rows, &columns)?;
-        for (key, row) in keys(&rows)?.into_iter().zip(fields.rows(&rows)?) {
+        for (key, row) in find::keys(&rows)?.into_iter().zip(fields.rows(&rows)?) {
             first.entry(key).or_insert(row);
         }
     }
@@ -210,12 +214,11 @@ async fn existing(
     table: &Table,
     columns: &SchemaRef,
 ) -> Result<Vec<RecordBatch>, Error> {
-    let all: HashSet<Key> = readings.iter().map(|late| late.key.clone()).collect();
-    let found = tail.find(domain, &all).await?;
+    let mut missing: HashSet<Key> = readings.iter().map(|late| late.key.clone()).collect();
+    let found = tail.find(domain, &Arc::new(missing.iter().cloned().collect())).await?;
     let mut rows = found.rows;
-    let mut missing = all;
-    for row in &rows {
-        for key in keys(row)? {
+    for found in &rows {
+        for key in find::keys(found)? {
             missing.remove(&key);
         }
     }
@@ -223,7 +226,7 @@ async fn existing(
         return Ok(rows);
     }
     let snapshot = reaching(table, tail.source(), found.released_through).await?;
-    rows.extend(table.find(&snapshot, columns, missing).await?);
+    rows.extend(table.find(&snapshot, columns, &Arc::new(missing.into_iter().collect())).await?);
     Ok(rows)
 }
 
@@ -276,19 +279,4 @@ impl Fields {
         let rows = self.converter.convert_columns(&columns)?;
         Ok(rows.iter().map(|row| row.owned()).collect())
     }
-}
-
-fn keys(rows: &RecordBatch) -> Result<Vec<Key>, Error> {
-    let column = |name: &str| {
-        rows.column_by_name(name).ok_or_else(|| Error::Internal(format!("rows without a column `{name}`")))
-    };
-    let (tenants, devices, times) = (column("tenant")?, column("device")?, column("time")?);
-    let (tenants, devices) = (tenants.as_string_view(), devices.as_string_view());
-    let times = times.as_primitive::<TimestampMicrosecondType>();
-    let keys = (0..rows.num_rows()).map(|row| Key {
-        tenant: tenants.value(row).to_owned(),
-        device: devices.value(row).to_owned(),
-        time_us: times.value(row),
-    });
-    Ok(keys.collect())
 }

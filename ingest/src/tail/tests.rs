@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use zeugma_lake::{Lake, Lease, Shelf};
+use zeugma_lake::{Lake, Lease, Shelf, find::Key};
 use zeugma_schemas::{
     batch::{Builder, Origin},
     domain::Domains,
@@ -64,18 +64,18 @@ async fn rows_are_found_by_their_keys_until_they_are_released() {
     let tail = tail();
     put(&tail, &[1, 2, 3]);
     let key = |position: i64| Key { tenant: "t".into(), device: "d".into(), time_us: NOW_US + position };
-    let keys = HashSet::from([key(2), key(9)]);
+    let sought: Arc<Sought> = Arc::new([key(2), key(9)].into_iter().collect());
     let shelf = shelf().await;
     for sealed in [false, true] {
         if sealed {
             tail.decided(3, &BTreeMap::new());
             seal(&tail, &shelf, Reach::Decided).await;
         }
-        let found = tail.find("parking", &keys).await.unwrap();
+        let found = tail.find("parking", &sought).await.unwrap();
         assert_eq!(found.rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
     }
     tail.release("parking", 3);
-    let found = tail.find("parking", &keys).await.unwrap();
+    let found = tail.find("parking", &sought).await.unwrap();
     assert_eq!((found.rows.len(), found.released_through), (0, 3));
 }
 

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use arrow::array::{AsArray, RecordBatch};
 use futures::TryStreamExt;
+use zeugma_schemas::batch::DAY_US;
 
 use super::*;
 use crate::{
@@ -86,15 +87,16 @@ async fn rows_are_found_by_their_keys() {
     let written = seal(&shelf, batches, 1..=1).await;
     let snapshot = table.commit(&written, &lease, 1).await.unwrap();
     let time_us = NOW_US - 7 * 60_000_000;
+    let sought = |keys: &[Key]| Arc::new(keys.iter().cloned().collect());
     let key = |device: &str, time_us| Key { tenant: "lamia".into(), device: device.into(), time_us };
     let columns = domains.get("parking").unwrap().columns();
-    let keys = [key("p2", time_us), key("p2", time_us + 1), key("p3", time_us)].into();
-    let found = table.find(&snapshot, columns, keys).await.unwrap();
+    let keys = [key("p2", time_us), key("p2", time_us + 1), key("p3", time_us)];
+    let found = table.find(&snapshot, columns, &sought(&keys)).await.unwrap();
     assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
     assert_eq!(found[0].schema_ref(), columns);
     assert_eq!(found[0].column_by_name("device").unwrap().as_string_view().value(0), "p2");
-    let none =
-        table.find(&snapshot, columns, [key("p2", time_us + 40 * 86_400_000_000)].into()).await.unwrap();
+    let long_after = [key("p2", time_us + 40 * DAY_US)];
+    let none = table.find(&snapshot, columns, &sought(&long_after)).await.unwrap();
     assert!(none.is_empty());
 }
 
@@ -116,6 +118,7 @@ async fn new_field_widens_the_table_and_old_rows_stay() {
     let written = seal(&shelf, vec![new], 2..=2).await;
     let snapshot = table.commit(&written, &lease, 2).await.unwrap();
     let key = Key { tenant: "lamia".into(), device: "p1".into(), time_us: NOW_US };
-    let found = lake.table("parking").find(&snapshot, domain.columns(), [key].into()).await.unwrap();
+    let sought = Arc::new([key].into_iter().collect());
+    let found = lake.table("parking").find(&snapshot, domain.columns(), &sought).await.unwrap();
     assert!(found[0].column_by_name("barrier_open").unwrap().is_null(0));
 }

@@ -13,12 +13,12 @@ use zeugma_lake::{
     Store,
     compact::{Compaction, Wanted, plan},
 };
+use zeugma_schemas::batch::DAY_US;
 
 use super::*;
 
 const TENANTS: usize = 332;
 const DAYS: i64 = 365;
-const DAY_US: i64 = 86_400_000_000;
 /// 2026-01-01T00:00:00Z.
 const YEAR_US: i64 = 1_767_225_600_000_000;
 

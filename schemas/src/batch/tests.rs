@@ -104,7 +104,7 @@ fn more_rows_than_one_decoder_gathers_are_one_batch() {
 #[test]
 fn date_is_that_of_utc() {
     assert_eq!(date_of(0), 0);
-    assert_eq!(date_of(US_PER_DAY - 1), 0);
-    assert_eq!(date_of(US_PER_DAY), 1);
+    assert_eq!(date_of(DAY_US - 1), 0);
+    assert_eq!(date_of(DAY_US), 1);
     assert_eq!(date_of(-1), -1);
 }
