@@ -93,9 +93,9 @@ impl Compactor {
     /// Keeps the newest reading of each device in the lake, so that a start reads only what came after; of tables
     /// that are about devices.
     pub async fn keep_latest(&self, table: &Table) -> Result<(), Error> {
-        let domains = self.known.borrow().domains.clone();
-        let Some(domain) = domains.get(table.name()) else { return Ok(()) };
-        let latest = table.latest(&*table.load().await?, domain.columns(), None).await?;
+        let columns = self.known.borrow().columns_of_readings(table.name());
+        let Some(columns) = columns else { return Ok(()) };
+        let latest = table.latest(&*table.load().await?, &columns, None).await?;
         table.keep_latest(&latest).await
     }
 

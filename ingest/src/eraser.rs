@@ -4,14 +4,7 @@
 //! Promise: what came later is not touched; what is begun is finished, whatever stops the process meanwhile, as
 //! each step is [noted](zeugma_lake::erasure) before the next.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::sleep};
 use uuid::Uuid;
@@ -19,20 +12,17 @@ use zeugma_lake::{
     Lake, Lease, Position, Snapshot, Table,
     erasure::{Cut, ErasedTable, Erasure, Removal as Noted, time_text},
     gone::{Gone, Subject},
-    remove::{Removal, Rewritten},
+    remove::{FILES_A_COMMIT, Removal, Rewritten},
     upkeep::KEEP_ERASED,
 };
-use zeugma_schemas::dead_letter;
 
 use crate::{
-    Clock, Error, Metrics, accept::Known, blocked::BlockList, erased::Erased, parting::Parting, tail::End,
+    Clock, Error, Metrics, accept::Known, blocked::BlockList, erased::Erased, parting::Parting,
+    removals::Removals, tail::End,
 };
 
 /// What a door has read it hands to the journal in the same turn of its loop, which takes some milliseconds.
 const HANDED_IN: Duration = Duration::from_millis(200);
-
-/// Files that are written anew for one commit, some two minutes' work: a stop loses no more.
-const FILES_A_COMMIT: usize = 16;
 
 /// Erases.
 pub struct Eraser {
@@ -50,8 +40,8 @@ pub struct Eraser {
     pub erased: Erased,
     /// The time, for the proof and for dates of files.
     pub clock: Clock,
-    /// How many removals there have been, of all kinds.
-    pub count: Arc<AtomicU64>,
+    /// Begins removals.
+    pub removals: Removals,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -84,10 +74,10 @@ impl std::fmt::Debug for Eraser {
 
 impl Eraser {
     /// Erases all that came of somebody up to now, and blocks them first where that is wanted. When it answers no
-    /// question finds any of it; old files and versions go by [`Eraser::finish`] once nobody can be reading them.
+    /// question finds any of it; old files and versions go once nobody can be reading them.
     ///
     /// # Errors
-    /// Where lake or journal do not answer. What was begun is gone on with by [`Eraser::go_on`].
+    /// Where lake or journal do not answer. What was begun is finished by [`Eraser::go_on`].
     pub async fn erase(
         &self,
         subject: Subject,
@@ -108,7 +98,7 @@ impl Eraser {
         Ok(erasure)
     }
 
-    /// Takes the steps that are left of erasures which were begun; answers where rows are still to go.
+    /// Takes the steps that are left of erasures which were begun, each at its time; answers where rows are still to go.
     ///
     /// # Errors
     /// Where the lake does not say what was begun. Why an erasure cannot go on is logged.
@@ -116,12 +106,14 @@ impl Eraser {
         let (mut unfinished, mut waiting) = (Unfinished::default(), 0);
         for mut erasure in self.lake.open_erasures().await? {
             self.erased.since(&erasure);
-            if erasure.rows_gone_at.is_some() {
-                continue;
-            }
-            if let Err(error) = self.take_steps(&mut erasure, report).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(id = erasure.id, error, "an erasure cannot go on; trying again");
+            let done = match erasure.rows_gone_at_ms() {
+                None => self.take_steps(&mut erasure, report).await,
+                Some(rows_gone_ms) => self.finish(&mut erasure, rows_gone_ms).await,
+            };
+            let Err(error) = done else { continue };
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(id = erasure.id, error, "an erasure cannot go on; trying again");
+            if erasure.rows_gone_at.is_none() {
                 let open = erasure.tables.iter().filter(|table| table.version.is_none());
                 unfinished.tables.extend(open.map(|table| table.table.clone()));
                 unfinished.any |= erasure.tables.is_empty();
@@ -132,31 +124,28 @@ impl Eraser {
         Ok(unfinished)
     }
 
-    /// Deletes old files, and the log that tells of them, of erasures whose rows have gone so long ago that no
-    /// question can be reading them.
-    pub async fn finish(&self) -> Result<(), Error> {
-        for mut erasure in self.lake.open_erasures().await? {
-            let Some(rows_gone_ms) = erasure.rows_gone_at_ms() else { continue };
-            if self.now_ms() - rows_gone_ms < KEEP_ERASED.as_millis() as i64 {
-                continue;
-            }
-            for place in 0..erasure.tables.len() {
-                let (table, now_ms) = (self.table(&erasure.tables[place].table)?, self.now_ms());
-                let erased = &mut erasure.tables[place];
-                let Some(version) = erased.version.filter(|version| *version > erased.version_at_cut) else {
-                    continue;
-                };
-                let (files, entries) = table.purge(&self.lease, version, rows_gone_ms, now_ms).await?;
-                erased.files_deleted += files;
-                erased.log_entries_deleted += entries;
-                // Counted as they go, should the next table's fail.
-                self.lake.keep_erasure(&erasure).await?;
-            }
-            erasure.finished_at = Some(time_text(self.now_ms()));
-            self.lake.keep_erasure(&erasure).await?;
-            self.erased.end(&erasure);
-            tracing::info!(id = erasure.id, rows = erasure.rows(), "an erasure is finished");
+    /// Deletes old files, and the log that tells of them, once the rows have gone so long ago that no question can
+    /// be reading them.
+    async fn finish(&self, erasure: &mut Erasure, rows_gone_ms: i64) -> Result<(), Error> {
+        if self.now_ms() - rows_gone_ms < KEEP_ERASED.as_millis() as i64 {
+            return Ok(());
         }
+        for place in 0..erasure.tables.len() {
+            let (table, now_ms) = (self.table(&erasure.tables[place].table)?, self.now_ms());
+            let erased = &mut erasure.tables[place];
+            let Some(version) = erased.version.filter(|version| *version > erased.version_at_cut) else {
+                continue;
+            };
+            let (files, entries) = table.purge(&self.lease, version, rows_gone_ms, now_ms).await?;
+            erased.files_deleted += files;
+            erased.log_entries_deleted += entries;
+            // Counted as they go, should the next table's fail.
+            self.lake.keep_erasure(erasure).await?;
+        }
+        erasure.finished_at = Some(time_text(self.now_ms()));
+        self.lake.keep_erasure(erasure).await?;
+        self.erased.end(erasure);
+        tracing::info!(id = erasure.id, rows = erasure.rows(), "an erasure is finished");
         Ok(())
     }
 
@@ -254,7 +243,7 @@ impl Eraser {
         let files = snapshot.files().iter().filter(|file| before.contains(file.path.as_str()));
         let files: Vec<_> = files.cloned().collect();
         for some in files.chunks(FILES_A_COMMIT) {
-            let removal = self.removal(&table);
+            let removal = self.removals.next(&table);
             let rewritten = removal.write(&gone, some.to_vec()).await?;
             if !rewritten.replaced.is_empty() {
                 self.commit(erasure, place, &removal, &rewritten).await?;
@@ -263,7 +252,7 @@ impl Eraser {
         let nothing = erasure.tables[place].removals.is_empty();
         if nothing && snapshot.rows_gone_in() > 0 && table.at(snapshot.rows_gone_in() - 1).await.is_ok() {
             // It may have had rows that grew too old, and that older versions still have.
-            self.commit(erasure, place, &self.removal(&table), &Rewritten::default()).await?;
+            self.commit(erasure, place, &self.removals.next(&table), &Rewritten::default()).await?;
         }
         let erased = &mut erasure.tables[place];
         let version =
@@ -298,20 +287,12 @@ impl Eraser {
 
     /// Keeps the newest readings as they are now, before questions want them.
     async fn keep_latest(&self, table: &Table, gone: &Gone, version_at_cut: u64) -> Result<(), Error> {
-        if table.name() == dead_letter::TABLE {
-            return Ok(());
-        }
-        let columns = self.known.borrow().columns(table.name());
+        let columns = self.known.borrow().columns_of_readings(table.name());
+        let Some(columns) = columns else { return Ok(()) };
         // Where it can be read no more, everything is looked through.
         let before = table.at_even_erased(version_at_cut).await.ok();
         let after = table.load().await?;
         Ok(table.keep_latest_without(gone, before.as_deref(), &after, &columns).await?)
-    }
-
-    fn removal(&self, table: &Table) -> Removal {
-        let columns = self.known.borrow().columns(table.name());
-        let number = self.count.fetch_add(1, Ordering::Relaxed);
-        Removal { table: table.clone(), columns, lease: self.lease.clone(), number }
     }
 
     fn table(&self, name: &str) -> Result<Table, Error> {

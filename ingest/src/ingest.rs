@@ -1,11 +1,10 @@
 //! Starts and stops the writer: opens journal and lake, replays what is not in the lake, opens the doors.
 
 use std::{
-    collections::BTreeMap,
     net::TcpListener,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     thread::JoinHandle,
     time::Duration,
 };
@@ -18,24 +17,20 @@ use zeugma_lake::{Error as LakeError, ErrorKind, Lake, Lease, Position, Shelf};
 
 use crate::{
     Clock, Error, Metrics, Status,
-    accept::Known,
     blocked::BlockList,
     blocks::{self, blocks},
     clock_keeper::ClockKeeper,
     committer::Committer,
-    compactor::Compactor,
     dead_letters::{DeadLetters, Replays},
     door::{self, Door},
     erased::Erased,
-    eraser::Eraser,
     maintenance::{keep_lease, watch_schemas},
     parting::Parting,
-    retention::{Retention, RuleBook},
     schema_files::SchemaFiles,
     start::{Opened, Steps},
     subscriber::{self, Subscriber},
     tail::Tail,
-    upkeep::{self, Upkeep},
+    upkeep::{self, Held},
 };
 
 /// How long a start waits until readings of before are visible again. A full hour of replay needs about a
@@ -144,8 +139,15 @@ impl Ingest {
         };
         keepers.push(keep_clock(keeper, config.trust_clock));
         let parting = Parting { tail: tail.clone(), journal: journal.clone() };
-        let held = Held { lake: &lake, lease: &lease, known: &known, metrics: &metrics, clock: &clock };
-        let (upkeep, asking) = held.upkeep(&config, parting, block_list, erased).start();
+        let held = Held {
+            lake: lake.clone(),
+            lease: lease.clone(),
+            known: known.subscribe(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+        };
+        let upkeep = held.upkeep(parting, block_list, erased, config.keep_versions, config.commit_interval);
+        let (upkeep, asking) = upkeep.start();
         keepers.push(tokio::spawn(upkeep));
         if let Some(files) = schema_files {
             let watch = watch_schemas(files, lake, lease.clone(), tail.clone(), known);
@@ -272,50 +274,6 @@ impl Ingest {
         }
         // The next start has the less to replay.
         Ok(journal.truncate(self.tail.safe_through())?)
-    }
-}
-
-/// A lake that is held, and what is known of it.
-struct Held<'a> {
-    lake: &'a Lake,
-    lease: &'a Lease,
-    known: &'a watch::Sender<Known>,
-    metrics: &'a Arc<Metrics>,
-    clock: &'a Clock,
-}
-
-impl Held<'_> {
-    fn upkeep(self, config: &Config, parting: Parting, blocked: BlockList, erased: Erased) -> Upkeep {
-        let removals = Arc::new(AtomicU64::new(0));
-        let compactor = Compactor {
-            known: self.known.subscribe(),
-            lease: self.lease.clone(),
-            clock: self.clock.clone(),
-            count: AtomicU64::new(0),
-            metrics: Some(self.metrics.clone()),
-        };
-        let eraser = Eraser {
-            lake: self.lake.clone(),
-            lease: self.lease.clone(),
-            parting: parting.clone(),
-            known: self.known.subscribe(),
-            blocked,
-            erased,
-            clock: self.clock.clone(),
-            count: removals.clone(),
-            metrics: self.metrics.clone(),
-        };
-        let retention = Retention {
-            lease: self.lease.clone(),
-            parting,
-            known: self.known.subscribe(),
-            rules: RuleBook::new(self.lake.clone()),
-            clock: self.clock.clone(),
-            count: removals,
-            metrics: self.metrics.clone(),
-            done: BTreeMap::new(),
-        };
-        Upkeep { compactor, eraser, retention, keep: config.keep_versions, every: config.commit_interval }
     }
 }
 

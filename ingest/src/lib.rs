@@ -10,17 +10,18 @@
 //! 1. received - [`door`] (an MQTT listener) or [`subscriber`] (any broker's client) takes a payload
 //! 2. durable - the journal (its own crate) has it on disk
 //! 3. acknowledged - only now the sender is told
-//! 4. accepted - [`blocks`] come to [`accept`], which decodes, checks, and decides whether it is new, by [`watermarks`]
+//! 4. accepted - [`blocks`] come to [`accept`], which decodes, checks, and decides whether it is new, by
+//!    [`watermarks`]
 //! 5. visible - [`tail`] shows it to the next query
 //! 6. committed - [`committer`] seals it into a file and makes that part of the lake
 //! 7. only in the lake - tail and journal forget it
 //!
-//! Dead letters come back in by [`dead_letters`]. Beside them: [`start`] (journal and lake made to fit),
-//! [`source`] (whose positions these are), [`schema_files`] (domains that come while we run),
-//! [`maintenance`] (keeps the lease, takes schemas up), [`upkeep`] with [`compactor`] (few files and a short log),
-//! [`retention`] (what is too old goes) and [`eraser`] (what is not wanted goes; [`parting`] brings it into one place before, [`blocked`] and [`erased`] keep
-//! it out), [`credible_clock`] (whether ours can be believed),
-//! [`ingest`] (starts and stops all of it), [`status`], [`metrics`] and [`progress`] (what operators see).
+//! Dead letters come back in by [`dead_letters`]. Beside them: [`start`] (journal and lake made to fit), [`source`]
+//! (whose positions these are), [`schema_files`] (domains that come while we run), [`maintenance`] (keeps the lease,
+//! takes schemas up), [`upkeep`] with [`compactor`] (few files and a short log), [`retention`] (what is too old goes)
+//! and [`eraser`] (what is not wanted goes; [`parting`] brings it into one place before, [`blocked`] and [`erased`]
+//! keep it out), [`credible_clock`] (whether ours can be believed), [`ingest`] (starts and stops all of it),
+//! [`status`], [`metrics`] and [`progress`] (what operators see).
 
 pub mod accept;
 pub mod blocked;
@@ -38,6 +39,7 @@ mod maintenance;
 pub mod metrics;
 pub mod parting;
 pub mod progress;
+mod removals;
 pub mod retention;
 pub mod schema_files;
 pub mod source;
@@ -89,4 +91,15 @@ pub enum Error {
     /// The client of the broker ended.
     #[error("the broker's client ended")]
     Subscriber(#[from] subscriber::Error),
+}
+
+/// An error and what is behind it, in one line.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
 }

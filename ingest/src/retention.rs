@@ -4,36 +4,26 @@
 //! day ends at midnight UTC, so that a file is written anew once a day at most. What goes from the lake is not in the
 //! journal any more: a replay would find that it is missing.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::{Mutex, watch};
 use zeugma_lake::{
-    Error as LakeError, Lake, Lease, Table,
+    Error as LakeError, Lake, Table,
     gone::{Expiry, Gone},
-    remove::Removal,
+    remove::FILES_A_COMMIT,
     retention::{Rule, Rules},
 };
-use zeugma_schemas::{batch::date_of, dead_letter};
+use zeugma_schemas::batch::date_of;
 
-use crate::{Clock, Error, Metrics, accept::Known, metrics::of, parting::Parting};
+use crate::{Clock, Error, Metrics, accept::Known, metrics::of, parting::Parting, removals::Removals};
 
 /// How long the lake may take to have what the journal has, before rows go; else they go later.
 const COMMITTED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Files that are written anew for one commit.
-const FILES_A_COMMIT: usize = 16;
-
 /// Lets rows go that are too old.
 pub struct Retention {
-    /// The right to write.
-    pub lease: Lease,
+    /// Begins removals.
+    pub removals: Removals,
     /// What is not in the lake yet.
     pub parting: Parting,
     /// The tables.
@@ -42,8 +32,6 @@ pub struct Retention {
     pub rules: RuleBook,
     /// The time, which says what day it is.
     pub clock: Clock,
-    /// How many removals there have been, of all kinds.
-    pub count: Arc<AtomicU64>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Since when rows of each table were kept the last time.
@@ -93,12 +81,9 @@ impl Retention {
 
     async fn remove(&self, gone: &Gone, table: &Table) -> Result<(), Error> {
         let before = table.load().await?;
-        let columns = self.known.borrow().columns(table.name());
         let (mut rows, mut parted) = (0, false);
         for files in before.files().chunks(FILES_A_COMMIT) {
-            let number = self.count.fetch_add(1, Ordering::Relaxed);
-            let (table, columns, lease) = (table.clone(), columns.clone(), self.lease.clone());
-            let removal = Removal { table, columns, lease, number };
+            let removal = self.removals.next(table);
             let rewritten = removal.write(gone, files.to_vec()).await?;
             if rewritten.replaced.is_empty() {
                 continue;
@@ -112,7 +97,8 @@ impl Retention {
             self.metrics.expired.get_or_create(&of(before.table())).inc_by(rewritten.rows);
         }
         let after = table.load().await?;
-        if table.name() != dead_letter::TABLE {
+        let columns = self.known.borrow().columns_of_readings(table.name());
+        if let Some(columns) = columns {
             match rows {
                 // Unless a stop came between the last time and this.
                 0 => table.keep_latest_since_gone(&columns).await?,

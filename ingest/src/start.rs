@@ -152,13 +152,13 @@ fn make_known(
     tail: &Tail,
     source: &str,
 ) -> Known {
+    let tables: Tables = snapshots.iter().map(|(name, (table, _))| (name.clone(), table.clone())).collect();
+    let known = Known { domains: Arc::new(domains.clone()), tables: Arc::new(tables) };
     for (name, (_, snapshot)) in snapshots {
-        let columns = domains.get(name).map_or_else(dead_letter::columns, |domain| domain.columns().clone());
-        tail.ensure(name, &columns, snapshot.committed_through(source));
+        tail.ensure(name, &known.columns(name), snapshot.committed_through(source));
         tail.gone_by(name, snapshot.readable_from());
     }
-    let tables: Tables = snapshots.iter().map(|(name, (table, _))| (name.clone(), table.clone())).collect();
-    Known { domains: Arc::new(domains.clone()), tables: Arc::new(tables) }
+    known
 }
 
 /// The newest time of every device, from the lake.

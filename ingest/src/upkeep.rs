@@ -1,24 +1,39 @@
-//! Upkeep: what is erased or too old goes, and the tables are compacted, checkpointed and vacuumed, one after the other.
+//! Upkeep: what is erased or too old goes, and the tables are compacted, checkpointed and vacuumed, one after the
+//! other.
 //!
-//! In: what commits leave behind, many small files and a long log. Out: the rows that are kept, in few files. One thing is
-//! done at a time, so a table's files are never replaced by two at once, and what is heavy of it gives way to everything
-//! else, so a busy hour is caught up with in a quiet one.
+//! In: what commits leave behind, many small files and a long log. Out: the rows that are kept, in few files. One
+//! thing is done at a time, so a table's files are never replaced by two at once, and what is heavy of it gives way
+//! to everything else, so a busy hour is caught up with in a quiet one.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use tokio::{sync::mpsc, time::Instant};
-use zeugma_lake::{ErrorKind, Table, compact::Progress, erasure::Erasing, gone::Subject, retention::Rules};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use zeugma_lake::{
+    ErrorKind, Lake, Lease, Table, compact::Progress, erasure::Erasing, gone::Subject, retention::Rules,
+};
 
 use crate::{
-    Error,
+    Clock, Error, Metrics,
+    accept::Known,
     blocked::BlockList,
     compactor::Compactor,
+    erased::Erased,
     eraser::{Eraser, Unfinished},
+    parting::Parting,
+    removals::Removals,
     retention::{Retention, RuleBook},
+    sentence,
 };
 
 /// How often files that nobody needs are looked for: the price is a list of all files of a table.
@@ -46,6 +61,48 @@ pub struct Upkeep {
     pub keep: Duration,
     /// Time between two looks at all tables.
     pub every: Duration,
+}
+
+/// A lake that is held, and what is known of it.
+pub(crate) struct Held {
+    pub lake: Lake,
+    pub lease: Lease,
+    pub known: watch::Receiver<Known>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+}
+
+impl Held {
+    /// What looks after its tables; `keep` and `every` as in [`Upkeep`].
+    pub fn upkeep(
+        self,
+        parting: Parting,
+        blocked: BlockList,
+        erased: Erased,
+        keep: Duration,
+        every: Duration,
+    ) -> Upkeep {
+        let Held { lake, lease, known, metrics, clock } = self;
+        let removals = Removals::new(known.clone(), lease.clone());
+        let compactor = Compactor {
+            known: known.clone(),
+            lease: lease.clone(),
+            clock: clock.clone(),
+            count: AtomicU64::new(0),
+            metrics: Some(metrics.clone()),
+        };
+        let retention = Retention {
+            removals: removals.clone(),
+            parting: parting.clone(),
+            known: known.clone(),
+            rules: RuleBook::new(lake.clone()),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            done: BTreeMap::new(),
+        };
+        let eraser = Eraser { lake, lease, removals, parting, known, blocked, erased, clock, metrics };
+        Upkeep { compactor, eraser, retention, keep, every }
+    }
 }
 
 /// Somebody wants something now.
@@ -98,17 +155,6 @@ impl Asking {
 
 fn stream_of<T: Send + 'static>(mut reported: mpsc::Receiver<Result<T, String>>) -> Reports<T> {
     stream::poll_fn(move |context| reported.poll_recv(context)).boxed()
-}
-
-/// An error with its causes.
-fn sentence(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }
 
 impl Upkeep {
@@ -172,13 +218,12 @@ impl Running {
     /// Goes on with erasures; answers from which tables rows are still to go, where the lake tells.
     async fn erase_on(&self) -> Option<Unfinished> {
         let eraser = &self.upkeep.eraser;
-        let unfinished = eraser.go_on(&|_: &str| {}).await;
-        let finished = eraser.finish().await;
-        for error in [unfinished.as_ref().err(), finished.as_ref().err()].into_iter().flatten() {
+        let gone_on = eraser.go_on(&|_: &str| {}).await;
+        let failed = |error: &Error| {
             let error = error as &dyn std::error::Error;
             tracing::warn!(error, "erasures cannot go on; trying again");
-        }
-        unfinished.ok()
+        };
+        gone_on.inspect_err(failed).ok()
     }
 
     async fn look_after(&mut self, rules: &Rules, table: &Table) -> Result<(), Error> {
@@ -220,10 +265,8 @@ impl Running {
                 let done = self.upkeep.eraser.erase(subject, and_block, report).await;
                 let done = done.map(|erasure| Erasing::Done(Box::new(erasure)));
                 let failed = |error| {
-                    format!(
-                        "{}; zeugma erasures says what is begun, and that is tried again",
-                        sentence(&error)
-                    )
+                    let error = sentence(&error);
+                    format!("{error}; zeugma erasures says what is begun, and that is tried again")
                 };
                 drop(reports.send(done.map_err(failed)).await);
             }

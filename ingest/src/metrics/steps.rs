@@ -6,6 +6,7 @@ use zeugma_journal::Step;
 use zeugma_lake::Position;
 
 use super::{Metrics, Tally, lock, of, seconds};
+use crate::sentence;
 
 impl Metrics {
     /// The journal's thread has come this far; called by that thread.
@@ -22,7 +23,7 @@ impl Metrics {
                 self.disk_refuses.set(1);
                 self.trouble(
                     "disk",
-                    Some(format!("the disk takes nothing, so nothing is acknowledged: {}", why(error))),
+                    Some(format!("the disk takes nothing, so nothing is acknowledged: {}", sentence(error))),
                 );
             }
             Step::Synced => {
@@ -106,15 +107,4 @@ impl Metrics {
         self.commit_seconds.observe(seconds((self.clock)().saturating_sub(begun_us)));
         self.lags().committed(table, through);
     }
-}
-
-/// An error and what is behind it, in one line.
-fn why(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
