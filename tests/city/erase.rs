@@ -1,32 +1,23 @@
 //! What is erased or too old is found nowhere, and everything else stays.
 
+mod sweep;
+
 use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
-use futures::{StreamExt, TryStreamExt};
 use rumqttc::v5::mqttbytes::v5::PubAckReason;
 use serde_json::{Value, json};
-use zeugma_ingest::{Ingest, door::limits::Limits};
-use zeugma_lake::{
-    Lake, Store,
-    erasure::{Erasing, Erasure},
-    find,
-    gone::Subject,
-    upkeep::{KEEP_DEFAULT, KEEP_ERASED},
-};
-use zeugma_schemas::domain::Domains;
+use zeugma_lake::{Lake, erasure::Erasure, upkeep::KEEP_ERASED};
 use zeugma_tests::{
-    City, Device,
-    city::PATIENCE,
+    City,
+    city::{PATIENCE, moved_clock},
     program,
-    simulation::store::{SimStore, StoreFault},
 };
 
 /// 2026-09-21T14:13:20Z and some seconds.
@@ -39,14 +30,8 @@ fn topic(tenant: &str, device: &str) -> String {
     format!("city/v1/{tenant}/fleet/{device}")
 }
 
-/// Runs the program, and answers its exit code and what it says.
 async fn zeugma(city: &City, args: &[&str]) -> (Option<i32>, String, String) {
-    let url = city.url("");
-    let args: Vec<String> = args.iter().chain(&["--url", &url]).map(|arg| (*arg).to_owned()).collect();
-    let run = move || program::run(&args.iter().map(String::as_str).collect::<Vec<_>>());
-    let output = tokio::task::spawn_blocking(run).await.unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
+    program::says(&[args, &["--url", &city.url("")]].concat()).await
 }
 
 async fn erase(city: &City, device: &str, more: &[&str]) -> Erasure {
@@ -61,16 +46,9 @@ async fn counts(city: &City) -> Vec<Vec<Value>> {
     city.sql("SELECT tenant, device, count(*) FROM fleet GROUP BY 1, 2 ORDER BY 1, 2").await
 }
 
-/// A clock that tests move.
-fn moved_clock() -> (Arc<AtomicI64>, zeugma_ingest::Clock) {
-    let by_us = Arc::new(AtomicI64::new(0));
-    let (moved, real) = (by_us.clone(), zeugma::server::clock());
-    (by_us, Arc::new(move || real() + moved.load(Ordering::SeqCst)))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn erased_device_is_found_nowhere_and_everything_else_stays() {
-    let (by_us, clock) = moved_clock();
+    let (clock, by_us) = moved_clock(0);
     let mut city = City::with_clock(clock, |_| {}).await;
     for second in 0..3 {
         for (tenant, device) in [("lamia", "bus-odd-77"), ("lamia", "bus-2"), ("ostrava", "bus-odd-77")] {
@@ -224,159 +202,6 @@ async fn tenant_is_erased_as_a_whole_only_where_that_is_said() {
     assert_eq!(json!(counts(&city).await), json!([["argos", "bus-1", 1]]));
     let (_, says, _) = zeugma(&city, &["erasures"]).await;
     assert!(says.contains("lamia, all devices  2 rows  not found since"), "{says}");
-}
-
-/// A city of which only the writer runs, over a store that fails.
-struct Writer {
-    store: Arc<SimStore>,
-    folder: tempfile::TempDir,
-    ingest: Option<Ingest>,
-}
-
-impl Writer {
-    async fn start() -> Writer {
-        let (store, folder) = (Arc::<SimStore>::default(), tempfile::tempdir().unwrap());
-        let mut writer = Writer { store, folder, ingest: None };
-        writer.restart().await;
-        writer
-    }
-
-    async fn lake(&self) -> Lake {
-        let url = "memory:///".parse().unwrap();
-        Lake::open_in(Store::with_root(self.store.clone(), url).unwrap()).await.unwrap()
-    }
-
-    /// Whatever the lake answers, it ends; then the lake answers again, and the next one starts.
-    async fn restart(&mut self) {
-        if let Some(ingest) = self.ingest.take() {
-            ingest.stop().await.unwrap();
-        }
-        self.store.calm();
-        let config = zeugma_ingest::Config {
-            data: self.folder.path().to_owned(),
-            schemas: None,
-            broker: None,
-            commit_interval: Duration::from_millis(30),
-            keep_versions: KEEP_DEFAULT,
-            trust_clock: false,
-            limits: Limits::default(),
-        };
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let started = Ingest::start(config, self.lake().await, Some(listener), zeugma::server::clock()).await;
-        self.ingest = Some(started.unwrap());
-    }
-
-    async fn publish(&self, device: &str, second: u64) {
-        let mut publisher = Device::connect(self.ingest.as_ref().unwrap().mqtt_addr().unwrap()).await;
-        let reason = publisher.publish(&topic("lamia", device), payload(second)).await.unwrap();
-        assert_eq!(reason, PubAckReason::Success);
-    }
-
-    /// Devices and seconds of all rows that the lake has.
-    async fn rows(&self) -> Vec<(String, i64)> {
-        let table = self.lake().await.table("fleet");
-        let columns = Domains::builtin().get("fleet").unwrap().columns().clone();
-        let mut found = Vec::new();
-        for file in table.load().await.unwrap().files() {
-            let mut batches =
-                std::pin::pin!(find::read(&table.store().root(), file, &columns).await.unwrap());
-            while let Some(rows) = batches.try_next().await.unwrap() {
-                let times = rows.column_by_name("time").unwrap().as_primitive::<TimestampMicrosecondType>();
-                let seconds = times.values().iter().map(|time_us| time_us / 1_000_000 - 1_790_000_000);
-                let devices = rows.column_by_name("device").unwrap().as_string_view();
-                found.extend(devices.iter().map(|device| device.unwrap().to_owned()).zip(seconds));
-            }
-        }
-        found.sort();
-        found
-    }
-
-    async fn until_rows(&self, wanted: &[(&str, i64)], why: &str) {
-        let wanted: Vec<(String, i64)> =
-            wanted.iter().map(|(device, second)| ((*device).to_owned(), *second)).collect();
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let found = self.rows().await;
-            if found == wanted {
-                return;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "{why}: {found:?}, wanted {wanted:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Erases a device; whether that could be said to be done.
-    async fn erase(&self, device: &str) -> bool {
-        let subject = Subject { tenant: "lamia".into(), device: Some(device.into()) };
-        let reports = self.ingest.as_ref().unwrap().upkeep().erase(subject, false).unwrap();
-        let reports: Vec<_> = reports.collect().await;
-        matches!(reports.last(), Some(Ok(Erasing::Done(_))))
-    }
-
-    /// Waits until what was begun is through with its rows, and answers how many of them went.
-    async fn gone(&self) -> u64 {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let erasures = self.lake().await.erasures().await.unwrap();
-            if erasures.iter().all(|erasure| erasure.rows_gone_at.is_some()) {
-                return erasures.iter().map(Erasure::rows).sum();
-            }
-            assert!(tokio::time::Instant::now() < deadline, "{erasures:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-/// One erasure beside which the lake's store fails at the put of this number; says whether it came to that.
-async fn erase_with_fault(fault: StoreFault, at: u8) -> bool {
-    let why = format!("{fault:?} at {at}");
-    let mut writer = Writer::start().await;
-    for (device, second) in [("bus-1", 0), ("bus-2", 1), ("bus-1", 2)] {
-        writer.publish(device, second).await;
-    }
-    writer.until_rows(&[("bus-1", 0), ("bus-1", 2), ("bus-2", 1)], &why).await;
-    writer.store.arm(fault, at);
-    let done = writer.erase("bus-1").await;
-    let happened = !writer.store.is_armed();
-    if fault == StoreFault::Gone && happened {
-        // As a kill would, but that the lake hears nothing of the end either.
-        writer.restart().await;
-    }
-    writer.store.calm();
-    let gone = writer.gone().await;
-    let noted = !writer.lake().await.erasures().await.unwrap().is_empty();
-    assert!(noted || !done, "{why}");
-    if !noted {
-        // Nothing was begun, and that was said.
-        assert!(writer.erase("bus-1").await, "{why}");
-    }
-    assert!(gone == 2 || !noted, "{why}: {gone} rows");
-    // What comes after it stays, and is committed as ever.
-    for (device, second) in [("bus-1", 3), ("bus-3", 4)] {
-        writer.publish(device, second).await;
-    }
-    writer.until_rows(&[("bus-1", 3), ("bus-2", 1), ("bus-3", 4)], &why).await;
-    writer.restart().await;
-    writer.until_rows(&[("bus-1", 3), ("bus-2", 1), ("bus-3", 4)], &why).await;
-    happened
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn erasure_is_finished_whatever_answer_of_the_lake_is_lost() {
-    let mut at = 0;
-    while erase_with_fault(StoreFault::AnyLost, at).await {
-        at += 1;
-    }
-    assert!(at > 5, "an erasure has more steps than {at}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn erasure_is_finished_by_the_next_start_wherever_it_was_cut_short() {
-    let mut at = 0;
-    while erase_with_fault(StoreFault::Gone, at).await {
-        at += 1;
-    }
-    assert!(at > 5, "an erasure has more steps than {at}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

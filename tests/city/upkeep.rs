@@ -59,13 +59,7 @@ async fn compact_makes_one_file_of_dates_that_belong_together_and_says_so() {
     }
     assert_eq!(fleet(&city).await.files().len(), 8);
     let url = city.url("");
-    let compact = async |args: &[&str]| {
-        let args: Vec<String> = ["compact"].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
-        let run = move || program::run(&args.iter().map(String::as_str).collect::<Vec<_>>());
-        let output = tokio::task::spawn_blocking(run).await.unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        (output.status.code(), text(&output.stdout), text(&output.stderr))
-    };
+    let compact = async |args: &[&str]| program::says(&[&["compact"], args].concat()).await;
     // The dates lie in two spans of 64.
     let (code, says, error) = compact(&["fleet", "--url", &url]).await;
     assert_eq!(code, Some(0), "{error}");
@@ -105,9 +99,8 @@ async fn other_engines_see_the_same_rows_of_a_compacted_table() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     city.until("SELECT count(*) FROM fleet", sent).await;
-    let url = city.url("");
-    let compact = tokio::task::spawn_blocking(move || program::run(&["compact", "fleet", "--url", &url]));
-    assert!(compact.await.unwrap().status.success());
+    let (code, _, error) = program::says(&["compact", "fleet", "--url", &city.url("")]).await;
+    assert_eq!(code, Some(0), "{error}");
     assert!(city.metric("zeugma_compacted_total{domain=\"fleet\"}").await > 0.0);
     let ours = city
         .sql(

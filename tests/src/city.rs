@@ -1,6 +1,14 @@
 //! A city: everything in one process, on free ports, in a temporary folder.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -15,6 +23,13 @@ use crate::Device;
 
 /// How long a test waits for something that must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The machine's clock, and by how much a test moves it, microseconds.
+pub fn moved_clock(by_us: i64) -> (Clock, Arc<AtomicI64>) {
+    let (real, moved) = (zeugma::server::clock(), Arc::new(AtomicI64::new(by_us)));
+    let by_us = moved.clone();
+    (Arc::new(move || real() + moved.load(Ordering::SeqCst)), by_us)
+}
 
 /// A running city. Each test has its own.
 pub struct City {

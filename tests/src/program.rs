@@ -37,6 +37,16 @@ pub fn run(args: &[&str]) -> Output {
     Command::new(binary()).args(args).output().expect("the binary runs")
 }
 
+/// Runs a command to its end beside what the test goes on with; answers its exit code and what it says on
+/// standard output and standard error.
+pub async fn says(args: &[&str]) -> (Option<i32>, String, String) {
+    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+    let run = move || run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let output = tokio::task::spawn_blocking(run).await.expect("the command runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
 impl Program {
     /// Starts a command that may need a while, its standard error going to `stderr`.
     pub fn spawn(args: &[&str], stderr: Stdio) -> Program {

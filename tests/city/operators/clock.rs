@@ -1,26 +1,16 @@
 //! Nothing is acknowledged before the clock is credible.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
-use zeugma_tests::{City, Device, city::PATIENCE};
+use zeugma_tests::{
+    City, Device,
+    city::{PATIENCE, moved_clock},
+};
 
 /// Long enough for an acknowledgement that must not come.
 const A_MOMENT: Duration = Duration::from_millis(1_500);
 
 const HOUR_US: i64 = 3_600_000_000;
-
-/// The machine's clock, and how far it is from the truth.
-fn clock_off_by(off_us: i64) -> (zeugma_ingest::Clock, Arc<AtomicI64>) {
-    let (true_clock, off) = (zeugma::server::clock(), Arc::new(AtomicI64::new(off_us)));
-    let read = off.clone();
-    (Arc::new(move || true_clock() + read.load(Ordering::Relaxed)), off)
-}
 
 fn now_us() -> i64 {
     zeugma::server::clock()()
@@ -47,7 +37,7 @@ async fn until_doubted(city: &City, wanted: f64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_acknowledged_by_a_clock_from_before_the_build() {
-    let (clock, off) = clock_off_by(-now_us());
+    let (clock, off) = moved_clock(-now_us());
     let city = City::with_clock(clock, |_| ()).await;
     let (status, why) = city.get("/readyz").await;
     assert_eq!((status, why.contains("the year 1970")), (503, true), "{why}");
@@ -67,7 +57,7 @@ async fn nothing_is_acknowledged_by_a_clock_from_before_the_build() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledgements_stop_when_most_devices_are_ahead_of_our_clock() {
-    let (clock, off) = clock_off_by(-HOUR_US);
+    let (clock, off) = moved_clock(-HOUR_US);
     let city = City::with_clock(clock, |_| ()).await;
     let mut device = city.device().await;
     for number in 0..zeugma_ingest::credible_clock::DEVICES_MIN {
@@ -89,7 +79,7 @@ async fn acknowledgements_stop_when_most_devices_are_ahead_of_our_clock() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn operator_who_trusts_the_clock_is_obeyed() {
-    let (clock, _) = clock_off_by(-now_us());
+    let (clock, _) = moved_clock(-now_us());
     let city = City::with_clock(clock, |args| args.ingest.trust_clock = true).await;
     city.publish("city/v1/lamia/parking/p1", r#"{"occupied_spaces":4}"#).await;
     assert_eq!(city.metric("zeugma_clock_doubted").await, 0.0);

@@ -9,9 +9,9 @@ pub struct Question {
     pub aims: (f64, f64),
     /// Where we have a table of our own for it: how we are asked.
     pub ours: Option<&'static str>,
-    /// SQL, with these words between `@`: `hour`, `ten_minutes`, `day` (the begin of each around `time`), `at_newest:x`
-    /// (`x` of the row with the newest time), `row_at_newest:x` (the same, though it may be null), `lag:x` (`x` of the
-    /// row before).
+    /// SQL, with these words between `@`: `hour`, `ten_minutes`, `day` (the begin of each around `time`),
+    /// `at_newest:x` (`x` of the row with the newest time), `row_at_newest:x` (the same, though it may be null),
+    /// `lag:x` (`x` of the row before).
     pub sql: &'static str,
 }
 
