@@ -1,4 +1,5 @@
-//! What the targets begin with: a few well-formed inputs of each kind, so that little time goes into finding the form.
+//! What the targets begin with: a few well-formed inputs of each kind, so that little time goes into finding the
+//! form.
 //!
 //! The files in `seeds/` are made from this by a test of the city, which also lets fastavro write some.
 

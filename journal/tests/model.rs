@@ -66,7 +66,8 @@ enum Step {
     Reopen,
     /// The program is killed while it appends: the file ends anywhere within what it wrote.
     Tear { lost: Vec<Vec<u8>>, at: Index },
-    /// The power goes while it appends: the file is as long as it would be, and its end holds zeros from somewhere on.
+    /// The power goes while it appends: the file is as long as it would be, and its end holds zeros from somewhere
+    /// on.
     Blank { lost: Vec<Vec<u8>>, from: Index },
     /// The program is killed while it begins a segment: the file of the next name holds part of a header.
     TearTurn { header_bytes: Index },

@@ -101,7 +101,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Ended> {
         Err(error) => Err(match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ended::Help(error.render().to_string()),
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Ended::Wrong(Usage(
-                "say what to do: demo, up, ingest, query, simulate, replay, sql, dead-letters, compact, erase, retention or journal; see --help"
+                "say what to do: demo, up, ingest, query, simulate, replay, sql, dead-letters, compact, erase, \
+                 erasures, blocked, retention or journal; see --help"
                     .into(),
             )),
             ErrorKind::UnknownArgument if asks => Ended::Wrong(Usage(format!(

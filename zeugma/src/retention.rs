@@ -20,15 +20,23 @@ pub enum Command {
     Unset(UnsetArgs),
 }
 
-/// A rule.
+/// What a rule is for.
 #[derive(Debug, clap::Args)]
-pub struct SetArgs {
+pub struct For {
     /// Of whom; all, where it is left out
     #[arg(long, env = "ZEUGMA_TENANT", value_name = "TENANT")]
     pub tenant: Option<String>,
     /// In which table, as fleet or dead_letters; all, where it is left out
     #[arg(long, env = "ZEUGMA_DOMAIN", value_name = "DOMAIN")]
     pub domain: Option<String>,
+}
+
+/// A rule.
+#[derive(Debug, clap::Args)]
+pub struct SetArgs {
+    /// What it is for.
+    #[command(flatten)]
+    pub of: For,
     /// How long: whole days, as 60d, or forever
     #[arg(long, env = "ZEUGMA_KEEP", value_name = "TIME", value_parser = keep)]
     pub keep: Keep,
@@ -40,12 +48,9 @@ pub struct SetArgs {
 /// Which rule.
 #[derive(Debug, clap::Args)]
 pub struct UnsetArgs {
-    /// Of whom; the rule for all tenants, where it is left out
-    #[arg(long, env = "ZEUGMA_TENANT", value_name = "TENANT")]
-    pub tenant: Option<String>,
-    /// In which table; the rule for all tables, where it is left out
-    #[arg(long, env = "ZEUGMA_DOMAIN", value_name = "DOMAIN")]
-    pub domain: Option<String>,
+    /// What it is for.
+    #[command(flatten)]
+    pub of: For,
     /// Which server.
     #[command(flatten)]
     pub writer: Writer,
@@ -64,7 +69,7 @@ pub enum Keep {
 pub async fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::List(writer) => list(writer).await,
-        Command::Set(SetArgs { tenant, domain, keep, writer }) => {
+        Command::Set(SetArgs { of: For { tenant, domain }, keep, writer }) => {
             let keep_days = match keep {
                 Keep::Days(days) => Some(days),
                 Keep::Forever => None,
@@ -73,7 +78,7 @@ pub async fn run(command: &Command) -> anyhow::Result<()> {
             let set = writer.post("retention/set", &body).await?;
             Ok(say::line(&line(&set["set"]))?)
         }
-        Command::Unset(UnsetArgs { tenant, domain, writer }) => {
+        Command::Unset(UnsetArgs { of: For { tenant, domain }, writer }) => {
             writer.post("retention/unset", &json!({ "tenant": tenant, "domain": domain })).await?;
             list(writer).await
         }

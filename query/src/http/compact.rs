@@ -1,4 +1,5 @@
-//! `POST /internal/v1/compact` with `{"table": "fleet"}` or `{}`: merges the files of each span of dates into one run.
+//! `POST /internal/v1/compact` with `{"table": "fleet"}` or `{}`: merges the files of each span of dates into one
+//! run.
 //!
 //! The answer is a stream of JSON objects, one a line: how far it is, and in the last `"done": true`, or
 //! `"error"` with the reason. Whoever stops reading does not stop the compaction.

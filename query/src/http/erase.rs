@@ -1,10 +1,10 @@
 //! Erasures, and who is blocked, for operators.
 //!
-//! `POST /internal/v1/erase` with `{"tenant": "lamia", "device": "bus-1", "and_block": true}`, or `"all_devices": true`
-//! instead of a device, erases everything that came up to now. The answer is a stream of JSON objects, one a line:
-//! the steps, and in the last `"done": true` and the erasure's note, or `"error"` with the reason. Whoever stops reading
-//! does not stop it. `GET /internal/v1/erasures` has the notes, which are the proofs; `GET /internal/v1/blocked` who is
-//! blocked, and `POST /internal/v1/blocked/lift` lifts that.
+//! `POST /internal/v1/erase` with `{"tenant": "lamia", "device": "bus-1", "and_block": true}`, or `"all_devices":
+//! true` instead of a device, erases everything that came up to now. The answer is a stream of JSON objects, one a
+//! line: the steps, and in the last `"done": true` and the erasure's note, or `"error"` with the reason. Whoever
+//! stops reading does not stop it. `GET /internal/v1/erasures` has the notes, which are the proofs; `GET
+//! /internal/v1/blocked` who is blocked, and `POST /internal/v1/blocked/lift` lifts that.
 
 use axum::{Json, body::Bytes, extract::State, http::HeaderMap, response::Response};
 use futures::StreamExt;
