@@ -44,6 +44,7 @@ mod places;
 mod problem;
 mod prune;
 pub mod remote_tail;
+mod runs;
 mod scan;
 mod session;
 mod statement;

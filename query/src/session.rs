@@ -25,6 +25,7 @@ use crate::{
     catalog::{Known, LATEST},
     date_trunc::{DATE_TRUNC, DateTrunc},
     latest_table::LatestTable,
+    runs::GroupByRuns,
     statement,
     table::{DomainTable, Tables, store_url},
     table_at::{TABLE_AT, TableAt},
@@ -47,6 +48,7 @@ impl Sessions {
         let mut template = SessionStateBuilder::new_with_default_features()
             .with_config(settings())
             .with_runtime_env(runtime)
+            .with_physical_optimizer_rule(Arc::new(GroupByRuns))
             .build();
         let engine = template.udf(DATE_TRUNC)?;
         template.register_udf(Arc::new(ScalarUDF::from(DateTrunc { engine })))?;

@@ -1,0 +1,107 @@
+use arrow::{
+    array::{Float64Array, Int64Array, StringViewArray},
+    datatypes::{DataType, Field, Schema},
+    util::pretty::pretty_format_batches,
+};
+use datafusion::{
+    datasource::MemTable,
+    execution::SessionStateBuilder,
+    prelude::{SessionConfig, SessionContext},
+};
+use proptest::prelude::*;
+
+use super::*;
+
+/// A row: tenant, bucket and value.
+type Row = (Option<u8>, Option<i64>, Option<i64>);
+
+fn batch(rows: &[Row]) -> RecordBatch {
+    let field = |name: &str, data_type| Field::new(name, data_type, true);
+    let fields = [
+        field("tenant", DataType::Utf8View),
+        field("bucket", DataType::Int64),
+        field("w", DataType::Float64),
+    ];
+    let tenants: StringViewArray =
+        rows.iter().map(|row| row.0.map(|tenant| format!("a tenant with a long name, {tenant}"))).collect();
+    let buckets: Int64Array = rows.iter().map(|row| row.1).collect();
+    let values: Float64Array = rows.iter().map(|row| row.2.map(|value| value as f64)).collect();
+    let columns: Vec<ArrayRef> = vec![Arc::new(tenants), Arc::new(buckets), Arc::new(values)];
+    RecordBatch::try_new(Arc::new(Schema::new(fields.to_vec())), columns).unwrap()
+}
+
+/// What an engine answers, and its plan.
+async fn answer(parts: &[Vec<RecordBatch>], sql: &str, by_runs: bool) -> (String, String) {
+    let state = SessionStateBuilder::new_with_default_features()
+        .with_config(SessionConfig::new().with_target_partitions(2));
+    let state = if by_runs { state.with_physical_optimizer_rule(Arc::new(GroupByRuns)) } else { state };
+    let context = SessionContext::new_with_state(state.build());
+    let table = MemTable::try_new(parts[0][0].schema(), parts.to_vec()).unwrap();
+    context.register_table("readings", Arc::new(table)).unwrap();
+    let ask = async |sql: &str| {
+        let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
+        pretty_format_batches(&batches).unwrap().to_string()
+    };
+    (ask(sql).await, ask(&format!("EXPLAIN {sql}")).await)
+}
+
+const QUESTIONS: [&str; 6] = [
+    "SELECT tenant, bucket, count(*), count(w), sum(w), avg(w), min(w), max(w) FROM readings GROUP BY 1, 2 ORDER BY 1, 2",
+    "SELECT tenant, sum(w) FILTER (WHERE w > 3), count(*) FILTER (WHERE bucket IS NULL) FROM readings GROUP BY 1 ORDER BY 1",
+    "SELECT bucket, first_value(w ORDER BY w), median(w), stddev(w) FROM readings GROUP BY 1 ORDER BY 1",
+    "SELECT DISTINCT tenant, bucket FROM readings ORDER BY 1, 2",
+    "SELECT tenant, max(tenant), bool_or(w > 2), last_value(bucket ORDER BY bucket) FROM readings GROUP BY 1 ORDER BY 1",
+    "SELECT tenant, bucket, sum(w) FROM (SELECT * FROM readings ORDER BY 1, 2 LIMIT 1000) GROUP BY 1, 2 ORDER BY 1, 2",
+];
+
+fn row() -> impl Strategy<Value = Row> {
+    (prop::option::of(0..3_u8), prop::option::of(0..3_i64), prop::option::of(0..9_i64))
+}
+
+/// Rows one after the other, many of them the same as the one before.
+fn rows() -> impl Strategy<Value = Vec<Row>> {
+    prop::collection::vec((row(), 1..20_usize), 1..8).prop_map(|runs| {
+        let run = |(row, length): (Row, usize)| {
+            (0..length as i64).map(move |at| (row.0, row.1, row.2.map(|w| w + at % 2)))
+        };
+        runs.into_iter().flat_map(run).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn answers_are_those_of_the_engine(parts in prop::collection::vec(prop::collection::vec(rows(), 1..4), 2)) {
+        let parts: Vec<Vec<RecordBatch>> =
+            parts.iter().map(|batches| batches.iter().map(|rows| batch(rows)).collect()).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for sql in QUESTIONS {
+            let (ours, plan) = runtime.block_on(answer(&parts, sql, true));
+            prop_assert!(plan.contains("RunAggregate") && plan.contains("PartialReduce"), "{plan}");
+            prop_assert_eq!(ours, runtime.block_on(answer(&parts, sql, false)).0, "{}", sql);
+        }
+    }
+}
+
+#[tokio::test]
+async fn states_have_a_row_for_each_run_of_a_batch() {
+    let rows: Vec<Row> =
+        (0..1_000).map(|row| (Some((row / 100 % 2) as u8), Some(row / 50), Some(row))).collect();
+    let parts = vec![vec![batch(&rows[..600]), batch(&[]), batch(&rows[600..])], vec![batch(&[])]];
+    let (by_tenant, _) =
+        answer(&parts, "SELECT tenant, sum(w) FROM readings GROUP BY 1 ORDER BY 1", true).await;
+    assert!(by_tenant.contains("224750.0") && by_tenant.contains("274750.0"), "{by_tenant}");
+    let analyzed = "EXPLAIN ANALYZE SELECT tenant, bucket, count(*) FROM readings GROUP BY 1, 2";
+    let (analyzed, _) = answer(&parts, analyzed, true).await;
+    let line = analyzed.lines().find(|line| line.contains("RunAggregate")).unwrap();
+    assert!(line.contains("output_rows=20,"), "{line}");
+}
+
+#[tokio::test]
+async fn engine_groups_by_itself_where_rows_have_no_runs() {
+    let rows: Vec<Row> = (0..1_000).map(|row| (Some(0), Some(row * 7 % 500), Some(row))).collect();
+    let parts = vec![vec![batch(&rows[..300]), batch(&rows[300..])], vec![batch(&rows)]];
+    let sql = "SELECT bucket, count(*), sum(w) FROM readings GROUP BY 1 ORDER BY 1";
+    assert_eq!(answer(&parts, sql, true).await.0, answer(&parts, sql, false).await.0);
+}
