@@ -98,7 +98,8 @@ impl Eraser {
         Ok(erasure)
     }
 
-    /// Takes the steps that are left of erasures which were begun, each at its time; answers where rows are still to go.
+    /// Takes the steps that are left of erasures which were begun, each at its time; answers where rows are still to
+    /// go.
     ///
     /// # Errors
     /// Where the lake does not say what was begun. Why an erasure cannot go on is logged.

@@ -15,6 +15,8 @@
 //!              |
 //!            table ------ snapshot and tail, joined at the seam: prune, files, scan; latest_table: one row a device
 //!              |
+//!            runs ------- what lies in runs is grouped and sorted by them
+//!              |
 //!            effort ----- who turns out to be long goes on in nobody's way
 //!              |
 //!            encode ----- batches become JSON, CSV, Arrow or Parquet as they come

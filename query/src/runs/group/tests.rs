@@ -48,7 +48,7 @@ async fn answer(parts: &[Vec<RecordBatch>], sql: &str, by_runs: bool) -> (String
 const QUESTIONS: [&str; 6] = [
     "SELECT tenant, bucket, count(*), count(w), sum(w), avg(w), min(w), max(w) FROM readings GROUP BY 1, 2 ORDER BY 1, 2",
     "SELECT tenant, sum(w) FILTER (WHERE w > 3), count(*) FILTER (WHERE bucket IS NULL) FROM readings GROUP BY 1 ORDER BY 1",
-    "SELECT bucket, first_value(w ORDER BY w), median(w), stddev(w) FROM readings GROUP BY 1 ORDER BY 1",
+    "SELECT bucket, first_value(w ORDER BY w), median(w), round(stddev(w), 6) FROM readings GROUP BY 1 ORDER BY 1",
     "SELECT DISTINCT tenant, bucket FROM readings ORDER BY 1, 2",
     "SELECT tenant, max(tenant), bool_or(w > 2), last_value(bucket ORDER BY bucket) FROM readings GROUP BY 1 ORDER BY 1",
     "SELECT tenant, bucket, sum(w) FROM (SELECT * FROM readings ORDER BY 1, 2 LIMIT 1000) GROUP BY 1, 2 ORDER BY 1, 2",

@@ -1,0 +1,289 @@
+//! Grouping by runs: rows that lie one after the other and have the same keys become one before anything is looked
+//! up.
+//!
+//! The files are sorted by tenant, date, device and time, so where a question groups by what they are sorted by,
+//! hundreds of rows in a row belong to one group, and the engine (DataFusion 55) hashes and compares the keys of
+//! each. Here the rows of a run are folded into states of its aggregates first, batch by batch, and only these are
+//! grouped:
+//!
+//! ```text
+//! AggregateExec: mode=Partial              AggregateExec: mode=PartialReduce
+//!   input                          becomes   RunAggregate
+//!                                              input
+//! ```
+//!
+//! Where the first rows have no runs, the engine aggregates the rest as it would have.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arrow::{
+    array::{ArrayRef, AsArray, RecordBatch, UInt32Array},
+    compute::{partition, take},
+    datatypes::SchemaRef,
+};
+use datafusion::{
+    common::{
+        DataFusionError, Result,
+        config::ConfigOptions,
+        tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
+    },
+    execution::{SendableRecordBatchStream, TaskContext},
+    logical_expr::{EmitTo, GroupsAccumulator},
+    physical_expr::PhysicalExpr,
+    physical_expr_common::utils::evaluate_expressions_to_arrays,
+    physical_optimizer::PhysicalOptimizerRule,
+    physical_plan::{
+        DisplayAs, DisplayFormatType, EmptyRecordBatchStream, ExecutionPlan, ExecutionPlanProperties,
+        PlanProperties, ReplaceChildrenOptions,
+        aggregates::{AggregateExec, AggregateMode, aggregate_expressions, evaluate_group_by},
+        execution_plan::ChildrenPropertiesMode,
+        metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput},
+        stream::RecordBatchStreamAdapter,
+        streaming::{PartitionStream, StreamingTableExec},
+    },
+};
+use futures::{StreamExt, TryStreamExt, future, stream};
+
+/// Rows that a run has on average, for it to be worth while: with fewer the engine groups about as quickly by itself.
+const RUN_ROWS_MIN: usize = 4;
+
+/// Puts [`RunAggregate`] before the engine's grouping.
+#[derive(Debug, Default)]
+pub struct GroupByRuns;
+
+impl PhysicalOptimizerRule for GroupByRuns {
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        _config: &ConfigOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let by_runs = |plan: Arc<dyn ExecutionPlan>| match plan.downcast_ref::<AggregateExec>() {
+            Some(rows) if can_be_by_runs(rows) => Ok(Transformed::yes(by_runs(rows)?)),
+            _ => Ok(Transformed::no(plan)),
+        };
+        plan.transform_up(by_runs).data()
+    }
+
+    fn name(&self) -> &str {
+        "group_by_runs"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+fn can_be_by_runs(rows: &AggregateExec) -> bool {
+    *rows.mode() == AggregateMode::Partial
+        && rows.group_expr().is_single()
+        && !rows.group_expr().is_true_no_grouping()
+        && rows.limit_options().is_none()
+        && rows.dynamic_expressions_produced().is_empty()
+        && rows.aggr_expr().iter().all(|aggregate| aggregate.groups_accumulator_supported())
+}
+
+fn by_runs(rows: &AggregateExec) -> Result<Arc<dyn ExecutionPlan>> {
+    let runs = Arc::new(RunAggregate::new(rows.clone()));
+    // The states have been filtered as rows.
+    let filters = vec![None; rows.aggr_expr().len()];
+    let states = AggregateExec::try_new(
+        AggregateMode::PartialReduce,
+        rows.group_expr().as_final(),
+        rows.aggr_expr().to_vec(),
+        filters,
+        runs,
+        rows.input_schema(),
+    )?;
+    Ok(Arc::new(states))
+}
+
+/// Folds the rows of each run of a batch into states of aggregates.
+#[derive(Debug)]
+pub struct RunAggregate {
+    /// What the engine would do with the rows.
+    rows: Arc<AggregateExec>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl RunAggregate {
+    fn new(rows: AggregateExec) -> RunAggregate {
+        RunAggregate { rows: Arc::new(rows), metrics: ExecutionPlanMetricsSet::new() }
+    }
+}
+
+impl DisplayAs for RunAggregate {
+    fn fmt_as(&self, _form: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = self.rows.group_expr().expr().iter().map(|(_, name)| name.as_str());
+        write!(f, "RunAggregate: gby=[{}]", keys.collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl ExecutionPlan for RunAggregate {
+    fn name(&self) -> &str {
+        "RunAggregate"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        // The same keys in the same order, only more often.
+        self.rows.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![self.rows.input()]
+    }
+
+    fn apply_expressions(
+        &self,
+        visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        self.rows.apply_expressions(visit)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let rows = self.rows.clone().replace_children(children, options)?;
+        match rows.downcast_ref::<AggregateExec>() {
+            Some(rows) => Ok(Arc::new(RunAggregate::new(rows.clone()))),
+            None => Err(DataFusionError::Internal("an aggregate became something else".into())),
+        }
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let input = self.rows.input().execute(partition, context.clone())?;
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let states = aggregate(self.rows.clone(), input, context, metrics);
+        let states = stream::once(states).try_flatten();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), states)))
+    }
+}
+
+/// States of the rows of a stream: by runs, where its first rows have some.
+async fn aggregate(
+    rows: Arc<AggregateExec>,
+    input: SendableRecordBatchStream,
+    context: Arc<TaskContext>,
+    metrics: BaselineMetrics,
+) -> Result<SendableRecordBatchStream> {
+    let (columns, states) = (input.schema(), rows.schema());
+    let mut input = input.try_filter(|batch| future::ready(batch.num_rows() > 0));
+    let Some(first) = input.try_next().await? else {
+        return Ok(Box::pin(EmptyRecordBatchStream::new(states)));
+    };
+    let runs = partition(&keys(&rows, &first)?)?.len();
+    let is_worthwhile = runs * RUN_ROWS_MIN <= first.num_rows();
+    let input = stream::iter([Ok(first)]).chain(input);
+    if !is_worthwhile {
+        return by_engine(rows, Box::pin(RecordBatchStreamAdapter::new(columns, input)), context);
+    }
+    let mut folding = Folding::new(rows)?;
+    let folded = input.map(move |batch| {
+        let _timer = metrics.elapsed_compute().timer();
+        folding.fold(&batch?).record_output(&metrics)
+    });
+    Ok(Box::pin(RecordBatchStreamAdapter::new(states, folded)))
+}
+
+/// What the engine makes of rows.
+fn by_engine(
+    rows: Arc<AggregateExec>,
+    input: SendableRecordBatchStream,
+    context: Arc<TaskContext>,
+) -> Result<SendableRecordBatchStream> {
+    let columns = input.schema();
+    let rest = Arc::new(Rest { columns: columns.clone(), rows: Mutex::new(Some(input)) });
+    let order = rows.input().output_ordering().cloned();
+    let rest = StreamingTableExec::try_new(columns, vec![rest], None, order, false, None)?;
+    let anew = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+    rows.replace_children(vec![Arc::new(rest)], anew)?.execute(0, context)
+}
+
+/// A stream as the engine wants to have it; it is taken once.
+struct Rest {
+    columns: SchemaRef,
+    rows: Mutex<Option<SendableRecordBatchStream>>,
+}
+
+impl fmt::Debug for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rest").finish_non_exhaustive()
+    }
+}
+
+impl PartitionStream for Rest {
+    fn schema(&self) -> &SchemaRef {
+        &self.columns
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner).take();
+        rows.unwrap_or_else(|| Box::pin(EmptyRecordBatchStream::new(self.columns.clone())))
+    }
+}
+
+fn keys(rows: &AggregateExec, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    // One set of keys: there are no grouping sets.
+    Ok(evaluate_group_by(rows.group_expr(), batch)?.pop().unwrap_or_default())
+}
+
+/// Folds one batch after the other.
+struct Folding {
+    rows: Arc<AggregateExec>,
+    /// Arguments of each aggregate.
+    arguments: Vec<Vec<Arc<dyn PhysicalExpr>>>,
+    /// Empty between two batches.
+    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    /// The number of its run, for each row of a batch.
+    run_of_row: Vec<usize>,
+}
+
+impl Folding {
+    fn new(rows: Arc<AggregateExec>) -> Result<Folding> {
+        let accumulators = rows.aggr_expr().iter().map(|aggregate| aggregate.create_groups_accumulator());
+        let accumulators = accumulators.collect::<Result<_>>()?;
+        let arguments = aggregate_expressions(rows.aggr_expr(), rows.mode(), 0)?;
+        Ok(Folding { rows, arguments, accumulators, run_of_row: Vec::new() })
+    }
+
+    /// A row for each run: its keys and the states of the aggregates.
+    fn fold(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let keys = keys(&self.rows, batch)?;
+        let runs = partition(&keys)?.ranges();
+        self.run_of_row.clear();
+        runs.iter().enumerate().for_each(|(run, rows)| self.run_of_row.resize(rows.end, run));
+        let first_rows = UInt32Array::from_iter_values(runs.iter().map(|rows| rows.start as u32));
+        let keys = keys.iter().map(|key| take(key, &first_rows, None));
+        let mut columns = keys.collect::<Result<Vec<_>, _>>()?;
+        let filters = self.rows.filter_expr();
+        for ((accumulator, arguments), filter) in
+            self.accumulators.iter_mut().zip(&self.arguments).zip(filters)
+        {
+            let arguments = evaluate_expressions_to_arrays(arguments, batch)?;
+            let filter = filter.as_ref().map(|filter| filter.evaluate(batch)?.into_array(batch.num_rows()));
+            let filter = filter.transpose()?;
+            let filter = filter.as_ref().map(|filter| filter.as_boolean());
+            accumulator.update_batch(&arguments, &self.run_of_row, filter, runs.len())?;
+            columns.extend(accumulator.state(EmitTo::All)?);
+        }
+        Ok(RecordBatch::try_new(self.rows.schema(), columns)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;
