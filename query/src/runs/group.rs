@@ -1,18 +1,18 @@
-//! Grouping by runs: rows that lie one after the other and have the same keys become one before anything is looked
-//! up.
+//! Grouping by runs: rows that lie one after the other and have the same keys become one before anything is looked up.
 //!
-//! The files are sorted by tenant, date, device and time, so where a question groups by what they are sorted by,
-//! hundreds of rows in a row belong to one group, and the engine (DataFusion 55) hashes and compares the keys of
-//! each. Here the rows of a run are folded into states of its aggregates first, batch by batch, and only these are
-//! grouped:
+//! The files are sorted by tenant, date, device and time, so where a question groups by what they are sorted by, many
+//! rows in a row belong to one group, and the engine (DataFusion 55) hashes and compares the keys of each. Here the
+//! rows of a run are folded into states of its aggregates, as the engine's first stage would have made for a group;
+//! a group that has several runs has several states, which the engine's last stage puts together anyway:
 //!
 //! ```text
-//! AggregateExec: mode=Partial              AggregateExec: mode=PartialReduce
-//!   input                          becomes   RunAggregate
-//!                                              input
+//! AggregateExec: mode=FinalPartitioned              AggregateExec: mode=FinalPartitioned
+//!   RepartitionExec                                   RepartitionExec
+//!     AggregateExec: mode=Partial       becomes         RunAggregate
+//!       input                                             input
 //! ```
 //!
-//! Where the first rows have no runs, the engine aggregates the rest as it would have.
+//! Where the first rows have no runs, the engine aggregates all of them as it would have.
 
 use std::{
     fmt,
@@ -20,8 +20,8 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, AsArray, RecordBatch, UInt32Array},
-    compute::{partition, take},
+    array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array},
+    compute::{concat, partition, take},
     datatypes::SchemaRef,
 };
 use datafusion::{
@@ -50,7 +50,11 @@ use futures::{StreamExt, TryStreamExt, future, stream};
 /// Rows that a run has on average, for it to be worth while: with fewer the engine groups about as quickly by itself.
 const RUN_ROWS_MIN: usize = 4;
 
-/// Puts [`RunAggregate`] before the engine's grouping.
+/// Runs that are handed on at once, where there are as many: a batch of the engine's usual size, and at most as many
+/// more as a batch has rows.
+const RUNS_AT_ONCE: usize = 8_192;
+
+/// Puts [`RunAggregate`] in the place of the engine's first stage.
 #[derive(Debug, Default)]
 pub struct GroupByRuns;
 
@@ -61,7 +65,9 @@ impl PhysicalOptimizerRule for GroupByRuns {
         _config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let by_runs = |plan: Arc<dyn ExecutionPlan>| match plan.downcast_ref::<AggregateExec>() {
-            Some(rows) if can_be_by_runs(rows) => Ok(Transformed::yes(by_runs(rows)?)),
+            Some(rows) if can_be_by_runs(rows) => {
+                Ok(Transformed::yes(Arc::new(RunAggregate::new(rows.clone())) as Arc<dyn ExecutionPlan>))
+            }
             _ => Ok(Transformed::no(plan)),
         };
         plan.transform_up(by_runs).data()
@@ -85,22 +91,7 @@ fn can_be_by_runs(rows: &AggregateExec) -> bool {
         && rows.aggr_expr().iter().all(|aggregate| aggregate.groups_accumulator_supported())
 }
 
-fn by_runs(rows: &AggregateExec) -> Result<Arc<dyn ExecutionPlan>> {
-    let runs = Arc::new(RunAggregate::new(rows.clone()));
-    // The states have been filtered as rows.
-    let filters = vec![None; rows.aggr_expr().len()];
-    let states = AggregateExec::try_new(
-        AggregateMode::PartialReduce,
-        rows.group_expr().as_final(),
-        rows.aggr_expr().to_vec(),
-        filters,
-        runs,
-        rows.input_schema(),
-    )?;
-    Ok(Arc::new(states))
-}
-
-/// Folds the rows of each run of a batch into states of aggregates.
+/// Folds the rows of each run into states of aggregates.
 #[derive(Debug)]
 pub struct RunAggregate {
     /// What the engine would do with the rows.
@@ -192,10 +183,18 @@ async fn aggregate(
     if !is_worthwhile {
         return by_engine(rows, Box::pin(RecordBatchStreamAdapter::new(columns, input)), context);
     }
-    let mut folding = Folding::new(rows)?;
-    let folded = input.map(move |batch| {
-        let _timer = metrics.elapsed_compute().timer();
-        folding.fold(&batch?).record_output(&metrics)
+    let folding = (Folding::new(rows)?, Box::pin(input.fuse()));
+    let folded = stream::try_unfold(folding, move |(mut folding, mut input)| {
+        let metrics = metrics.clone();
+        async move {
+            while folding.runs < RUNS_AT_ONCE {
+                let Some(batch) = input.try_next().await? else { break };
+                let _timer = metrics.elapsed_compute().timer();
+                folding.fold(&batch)?;
+            }
+            let states = folding.states()?.map(|states| states.record_output(&metrics));
+            Ok::<_, DataFusionError>(states.map(|states| (states, (folding, input))))
+        }
     });
     Ok(Box::pin(RecordBatchStreamAdapter::new(states, folded)))
 }
@@ -247,8 +246,11 @@ struct Folding {
     rows: Arc<AggregateExec>,
     /// Arguments of each aggregate.
     arguments: Vec<Vec<Arc<dyn PhysicalExpr>>>,
-    /// Empty between two batches.
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    /// How many runs they have.
+    runs: usize,
+    /// The keys of these, by batch.
+    keys: Vec<Vec<ArrayRef>>,
     /// The number of its run, for each row of a batch.
     run_of_row: Vec<usize>,
 }
@@ -258,30 +260,48 @@ impl Folding {
         let accumulators = rows.aggr_expr().iter().map(|aggregate| aggregate.create_groups_accumulator());
         let accumulators = accumulators.collect::<Result<_>>()?;
         let arguments = aggregate_expressions(rows.aggr_expr(), rows.mode(), 0)?;
-        Ok(Folding { rows, arguments, accumulators, run_of_row: Vec::new() })
+        let (keys, run_of_row) = (Vec::new(), Vec::new());
+        Ok(Folding { rows, arguments, accumulators, runs: 0, keys, run_of_row })
     }
 
-    /// A row for each run: its keys and the states of the aggregates.
-    fn fold(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+    /// Takes up the runs of some rows.
+    fn fold(&mut self, batch: &RecordBatch) -> Result<()> {
         let keys = keys(&self.rows, batch)?;
         let runs = partition(&keys)?.ranges();
         self.run_of_row.clear();
-        runs.iter().enumerate().for_each(|(run, rows)| self.run_of_row.resize(rows.end, run));
+        for (run, rows) in runs.iter().enumerate() {
+            self.run_of_row.resize(rows.end, self.runs + run);
+        }
+        self.runs += runs.len();
         let first_rows = UInt32Array::from_iter_values(runs.iter().map(|rows| rows.start as u32));
-        let keys = keys.iter().map(|key| take(key, &first_rows, None));
-        let mut columns = keys.collect::<Result<Vec<_>, _>>()?;
-        let filters = self.rows.filter_expr();
-        for ((accumulator, arguments), filter) in
-            self.accumulators.iter_mut().zip(&self.arguments).zip(filters)
-        {
+        self.keys.push(keys.iter().map(|key| take(key, &first_rows, None)).collect::<Result<_, _>>()?);
+        let aggregates = self.accumulators.iter_mut().zip(&self.arguments).zip(self.rows.filter_expr());
+        for ((accumulator, arguments), filter) in aggregates {
             let arguments = evaluate_expressions_to_arrays(arguments, batch)?;
             let filter = filter.as_ref().map(|filter| filter.evaluate(batch)?.into_array(batch.num_rows()));
             let filter = filter.transpose()?;
             let filter = filter.as_ref().map(|filter| filter.as_boolean());
-            accumulator.update_batch(&arguments, &self.run_of_row, filter, runs.len())?;
+            accumulator.update_batch(&arguments, &self.run_of_row, filter, self.runs)?;
+        }
+        Ok(())
+    }
+
+    /// A row for each run so far, its keys and the states of its aggregates; begins anew.
+    fn states(&mut self) -> Result<Option<RecordBatch>> {
+        if self.runs == 0 {
+            return Ok(None);
+        }
+        let of_key = |key: usize| {
+            let parts: Vec<&dyn Array> = self.keys.iter().map(|keys| keys[key].as_ref()).collect();
+            concat(&parts)
+        };
+        let keys = (0..self.keys[0].len()).map(of_key);
+        let mut columns = keys.collect::<Result<Vec<_>, _>>()?;
+        for accumulator in &mut self.accumulators {
             columns.extend(accumulator.state(EmitTo::All)?);
         }
-        Ok(RecordBatch::try_new(self.rows.schema(), columns)?)
+        (self.runs, self.keys) = (0, Vec::new());
+        Ok(Some(RecordBatch::try_new(self.rows.schema(), columns)?))
     }
 }
 
