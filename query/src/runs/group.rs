@@ -54,6 +54,9 @@ const RUN_ROWS_MIN: usize = 4;
 /// more as a batch has rows.
 const RUNS_AT_ONCE: usize = 8_192;
 
+/// Bytes of states that are handed on before there are as many runs: a median, for one, keeps all values.
+const STATES_BYTES_MAX: usize = 4 << 20;
+
 /// Puts [`RunAggregate`] in the place of the engine's first stage.
 #[derive(Debug, Default)]
 pub struct GroupByRuns;
@@ -187,7 +190,7 @@ async fn aggregate(
     let folded = stream::try_unfold(folding, move |(mut folding, mut input)| {
         let metrics = metrics.clone();
         async move {
-            while folding.runs < RUNS_AT_ONCE {
+            while folding.runs < RUNS_AT_ONCE && folding.bytes() < STATES_BYTES_MAX {
                 let Some(batch) = input.try_next().await? else { break };
                 let _timer = metrics.elapsed_compute().timer();
                 folding.fold(&batch)?;
@@ -284,6 +287,11 @@ impl Folding {
             accumulator.update_batch(&arguments, &self.run_of_row, filter, self.runs)?;
         }
         Ok(())
+    }
+
+    /// What the states take.
+    fn bytes(&self) -> usize {
+        self.accumulators.iter().map(|accumulator| accumulator.size()).sum()
     }
 
     /// A row for each run so far, its keys and the states of its aggregates; begins anew.

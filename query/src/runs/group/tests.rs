@@ -105,3 +105,19 @@ async fn engine_groups_by_itself_where_rows_have_no_runs() {
     let sql = "SELECT bucket, count(*), sum(w) FROM readings GROUP BY 1 ORDER BY 1";
     assert_eq!(answer(&parts, sql, true).await.0, answer(&parts, sql, false).await.0);
 }
+
+#[tokio::test]
+async fn states_that_grow_large_are_handed_on_soon() {
+    let rows: Vec<Row> = (0..10_000).map(|row| (Some(0), Some(0), Some(row))).collect();
+    let parts = vec![vec![batch(&rows); 200]];
+    let of = async |aggregate: &str| {
+        let sql = format!("EXPLAIN ANALYZE SELECT tenant, {aggregate} FROM readings GROUP BY 1");
+        let (analyzed, _) = answer(&parts, &sql, true).await;
+        let line = analyzed.lines().find(|line| line.contains("RunAggregate")).unwrap().to_owned();
+        let batches = line.split_once("output_batches=").unwrap().1.split([',', ']']).next().unwrap();
+        batches.parse::<usize>().unwrap()
+    };
+    // Two million values take 16 MB, in two parts.
+    assert_eq!(of("avg(w)").await, 2);
+    assert!(of("median(w)").await > 2);
+}
