@@ -11,15 +11,15 @@
 
 pub(crate) mod again;
 mod gathered;
+mod known;
 mod late;
 mod letter;
 
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use arrow::datatypes::SchemaRef;
 use tokio::sync::watch;
 use zeugma_journal::{Payload, Record, Synced};
-use zeugma_lake::{Error as LakeError, Position, Table};
+use zeugma_lake::{Error as LakeError, Position};
 use zeugma_schemas::{
     batch::Origin,
     dead_letter::{self, DeadLetter, Reason},
@@ -37,6 +37,7 @@ use crate::{
 };
 use again::Again;
 use gathered::Gathered;
+pub use known::{Known, Tables};
 use late::Late;
 pub use late::{Undecided, Verdicts};
 use letter::Letter;
@@ -46,30 +47,6 @@ const UNDECIDED_MAX: usize = 500_000;
 
 /// How long a failed look-up in the lake waits before it is tried again.
 const RETRY: Duration = Duration::from_secs(2);
-
-/// The tables of the lake, by name, that look-ups go to.
-pub type Tables = BTreeMap<String, Table>;
-
-/// What acceptance knows of the city; replaced as a whole when a schema comes.
-#[derive(Debug, Clone)]
-pub struct Known {
-    /// Domains and their schemas.
-    pub domains: Arc<Domains>,
-    /// Their tables, and that of the dead letters.
-    pub tables: Arc<Tables>,
-}
-
-impl Known {
-    /// The columns of a table.
-    pub fn columns(&self, table: &str) -> SchemaRef {
-        self.columns_of_readings(table).unwrap_or_else(dead_letter::columns)
-    }
-
-    /// The columns of a table of readings; none for that of the dead letters.
-    pub fn columns_of_readings(&self, table: &str) -> Option<SchemaRef> {
-        Some(self.domains.get(table)?.columns().clone())
-    }
-}
 
 /// Decides every reading of a source.
 pub struct Acceptor {

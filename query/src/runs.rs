@@ -9,3 +9,11 @@ mod sort;
 
 pub use group::GroupByRuns;
 pub use sort::SortByRuns;
+
+use datafusion::physical_plan::{ReplaceChildrenOptions, execution_plan::ChildrenPropertiesMode};
+
+/// A node with other children is planned anew.
+const ANEW: ReplaceChildrenOptions = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+
+#[cfg(test)]
+mod tests;

@@ -39,13 +39,14 @@ use datafusion::{
         DisplayAs, DisplayFormatType, EmptyRecordBatchStream, ExecutionPlan, ExecutionPlanProperties,
         PlanProperties, ReplaceChildrenOptions,
         aggregates::{AggregateExec, AggregateMode, aggregate_expressions, evaluate_group_by},
-        execution_plan::ChildrenPropertiesMode,
         metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput},
         stream::RecordBatchStreamAdapter,
         streaming::{PartitionStream, StreamingTableExec},
     },
 };
 use futures::{StreamExt, TryStreamExt, future, stream};
+
+use super::ANEW;
 
 /// Rows that a run has on average, for it to be worth while: with fewer the engine groups about as quickly by itself.
 const RUN_ROWS_MIN: usize = 4;
@@ -152,7 +153,7 @@ impl ExecutionPlan for RunAggregate {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+        self.replace_children(children, ANEW)
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -212,8 +213,7 @@ fn by_engine(
     let rest = Arc::new(Rest { columns: columns.clone(), rows: Mutex::new(Some(input)) });
     let order = rows.input().output_ordering().cloned();
     let rest = StreamingTableExec::try_new(columns, vec![rest], None, order, false, None)?;
-    let anew = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-    rows.replace_children(vec![Arc::new(rest)], anew)?.execute(0, context)
+    rows.replace_children(vec![Arc::new(rest)], ANEW)?.execute(0, context)
 }
 
 /// A stream as the engine wants to have it; it is taken once.

@@ -10,7 +10,7 @@ use std::{cmp::Ordering, collections::BinaryHeap, fmt, ops::Range, sync::Arc};
 use arrow::{
     array::{Array, ArrayRef, RecordBatch, UInt32Array},
     compute::{
-        LexicographicalComparator, SortColumn, concat_batches,
+        LexicographicalComparator, SortColumn, concat, concat_batches,
         kernels::{
             boolean::or,
             cmp::{distinct, gt, lt},
@@ -30,11 +30,12 @@ use datafusion::{
     physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
-        ReplaceChildrenOptions, execution_plan::ChildrenPropertiesMode, sorts::sort::SortExec,
-        stream::RecordBatchStreamAdapter,
+        ReplaceChildrenOptions, sorts::sort::SortExec, stream::RecordBatchStreamAdapter,
     },
 };
 use futures::{TryStreamExt, stream};
+
+use super::ANEW;
 
 /// Bytes that are gathered before they are laid out, which takes twice as much again, for each part of a plan.
 const GATHERED_BYTES_MAX: usize = 4 << 20;
@@ -78,8 +79,6 @@ fn can_be_by_runs(sort: &SortExec) -> Result<bool> {
     let is_compared = |key: &DataType| !key.is_nested() && *key != DataType::Null;
     Ok(sort.fetch().is_none() && types.iter().all(is_compared))
 }
-
-const ANEW: ReplaceChildrenOptions = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
 
 /// Lays out rows by runs of an order.
 #[derive(Debug)]
@@ -171,20 +170,24 @@ async fn gather(input: &mut SendableRecordBatchStream) -> Result<Vec<RecordBatch
 
 /// The same rows, in one batch and in order where that takes few pieces.
 fn lay_out(batches: Vec<RecordBatch>, order: &LexOrdering) -> Result<Vec<RecordBatch>> {
-    let rows = concat_batches(batches[0].schema_ref(), &batches)?;
-    let keys = order.iter().map(|key| key.expr.evaluate(&rows)?.into_array(rows.num_rows()));
-    let keys = keys.collect::<Result<Vec<_>>>()?;
-    let starts = starts(&keys, order)?;
-    if starts.len() == 1 || starts.len() * RUN_ROWS_MIN > rows.num_rows() {
+    let keys = order.iter().map(|key| values(&key.expr, &batches)).collect::<Result<Vec<_>>>()?;
+    let (starts, rows) = (starts(&keys, order)?, batches.iter().map(RecordBatch::num_rows).sum());
+    if starts.len() == 1 || starts.len() * RUN_ROWS_MIN > rows {
         return Ok(batches);
     }
     let keys = keys.into_iter().zip(order.iter());
     let keys = keys.map(|(values, key)| SortColumn { values, options: Some(key.options) });
     let compared = LexicographicalComparator::try_new(&keys.collect::<Vec<_>>())?;
-    match merge(&starts, rows.num_rows(), &compared) {
-        Some(order) => Ok(vec![take_record_batch(&rows, &UInt32Array::from(order))?]),
-        None => Ok(batches),
-    }
+    let Some(order) = merge(&starts, rows, &compared) else { return Ok(batches) };
+    let rows = concat_batches(batches[0].schema_ref(), &batches)?;
+    Ok(vec![take_record_batch(&rows, &UInt32Array::from(order))?])
+}
+
+/// What an expression is in all rows.
+fn values(of: &Arc<dyn PhysicalExpr>, batches: &[RecordBatch]) -> Result<ArrayRef> {
+    let parts = batches.iter().map(|batch| of.evaluate(batch)?.into_array(batch.num_rows()));
+    let parts = parts.collect::<Result<Vec<_>>>()?;
+    Ok(concat(&parts.iter().map(|part| part.as_ref()).collect::<Vec<_>>())?)
 }
 
 /// The numbers of all rows in order, given where runs begin; none where it takes many pieces.

@@ -3,14 +3,10 @@ use arrow::{
     datatypes::{DataType, Field, Schema},
     util::pretty::pretty_format_batches,
 };
-use datafusion::{
-    datasource::MemTable,
-    execution::SessionStateBuilder,
-    prelude::{SessionConfig, SessionContext},
-};
 use proptest::prelude::*;
 
 use super::*;
+use crate::runs::tests;
 
 /// A row: tenant, bucket and value.
 type Row = (Option<u8>, Option<i64>, Option<i64>);
@@ -30,19 +26,11 @@ fn batch(rows: &[Row]) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields.to_vec())), columns).unwrap()
 }
 
-/// What an engine answers, and its plan.
+/// What an engine answers, as text, and its plan.
 async fn answer(parts: &[Vec<RecordBatch>], sql: &str, by_runs: bool) -> (String, String) {
-    let state = SessionStateBuilder::new_with_default_features()
-        .with_config(SessionConfig::new().with_target_partitions(2));
-    let state = if by_runs { state.with_physical_optimizer_rule(Arc::new(GroupByRuns)) } else { state };
-    let context = SessionContext::new_with_state(state.build());
-    let table = MemTable::try_new(parts[0][0].schema(), parts.to_vec()).unwrap();
-    context.register_table("readings", Arc::new(table)).unwrap();
-    let ask = async |sql: &str| {
-        let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
-        pretty_format_batches(&batches).unwrap().to_string()
-    };
-    (ask(sql).await, ask(&format!("EXPLAIN {sql}")).await)
+    let rule = by_runs.then(|| Arc::new(GroupByRuns) as Arc<dyn PhysicalOptimizerRule + Send + Sync>);
+    let (batches, plan) = tests::answer(parts, sql, rule).await;
+    (pretty_format_batches(&batches).unwrap().to_string(), plan)
 }
 
 const QUESTIONS: [&str; 6] = [

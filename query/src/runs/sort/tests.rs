@@ -3,15 +3,11 @@ use arrow::{
     compute::SortOptions,
     datatypes::{Field, Int64Type, Schema},
 };
-use datafusion::{
-    datasource::MemTable,
-    execution::SessionStateBuilder,
-    physical_expr::{PhysicalSortExpr, expressions::col},
-    prelude::{SessionConfig, SessionContext},
-};
+use datafusion::physical_expr::{PhysicalSortExpr, expressions::col};
 use proptest::prelude::*;
 
 use super::*;
+use crate::runs::tests;
 
 /// A row: device and time.
 type Row = (Option<u8>, Option<i64>);
@@ -78,17 +74,9 @@ fn rows_that_are_in_order_or_in_none_are_left_as_they_are() {
     }
 }
 
-/// What an engine answers, and its plan.
 async fn answer(parts: &[Vec<RecordBatch>], sql: &str, by_runs: bool) -> (Vec<RecordBatch>, String) {
-    let state = SessionStateBuilder::new_with_default_features()
-        .with_config(SessionConfig::new().with_target_partitions(2));
-    let state = if by_runs { state.with_physical_optimizer_rule(Arc::new(SortByRuns)) } else { state };
-    let context = SessionContext::new_with_state(state.build());
-    let table = MemTable::try_new(parts[0][0].schema(), parts.to_vec()).unwrap();
-    context.register_table("readings", Arc::new(table)).unwrap();
-    let ask = async |sql: &str| context.sql(sql).await.unwrap().collect().await.unwrap();
-    let plan = ask(&format!("EXPLAIN {sql}")).await;
-    (ask(sql).await, arrow::util::pretty::pretty_format_batches(&plan).unwrap().to_string())
+    let rule = by_runs.then(|| Arc::new(SortByRuns) as Arc<dyn PhysicalOptimizerRule + Send + Sync>);
+    tests::answer(parts, sql, rule).await
 }
 
 const QUESTIONS: [&str; 3] = [
