@@ -49,8 +49,10 @@ pub enum Event {
         /// How many.
         count: u64,
     },
-    /// The outbox was full: so many of the oldest readings were dropped.
+    /// So many of the oldest readings were dropped: the outbox was full, or their time will never be known.
     Dropped(u64),
+    /// The flash did not do as it was told; what could not be kept on it is in RAM as long as there is room.
+    FlashFailed,
     /// The broker answered.
     Connected,
     /// The broker was not reached, or the connection ended.

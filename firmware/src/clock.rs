@@ -1,4 +1,6 @@
-//! The time of a reading: given from outside, and for each domain always later than the one before.
+//! The time: when it is known, where from, and how the moments between two settings are told.
+
+use core::cell::Cell;
 
 use embassy_time::Instant;
 use zeugma_schemas::limits::TIME_US_MIN;
@@ -14,46 +16,53 @@ pub struct Moment {
     pub utc_offset_s: i32,
 }
 
-/// Makes times that strictly increase: a reading is identified by its device and `time`.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Stamp {
-    last_us: i64,
+/// A time that a clock which was set may show; a guessed time is worse than none.
+pub fn credible(time_us: Option<i64>) -> Option<i64> {
+    time_us.filter(|us| *us >= TIME_US_MIN)
 }
 
-impl Stamp {
-    /// The time for a reading taken now, at least 1 us after the one before, whatever the clock does.
-    ///
-    /// `None` where the clock was never set: a guessed time is worse than no reading.
-    pub fn next(&mut self, now_us: Option<i64>) -> Option<i64> {
-        let now_us = now_us.filter(|us| *us >= TIME_US_MIN)?;
-        self.last_us = now_us.max(self.last_us + 1);
-        Some(self.last_us)
+/// The device's clock: told the time by a time server, a meter or a satellite receiver, and counting on by itself.
+#[derive(Debug, Default)]
+pub struct Clock {
+    /// Time ahead of the ticks, in microseconds.
+    ahead_us: Cell<Option<i64>>,
+}
+
+impl Clock {
+    /// A clock that was never set.
+    pub const fn new() -> Clock {
+        Clock { ahead_us: Cell::new(None) }
+    }
+
+    /// It was `time_us`, in microseconds since 1970 UTC, at `at`. A time that cannot be is not taken.
+    pub fn set(&self, at: Instant, time_us: i64) {
+        if let Some(time_us) = credible(Some(time_us)) {
+            self.ahead_us.set(time_us.checked_sub_unsigned(at.as_micros()));
+        }
+    }
+
+    /// The time at `at`.
+    pub fn time_us(&self, at: Instant) -> Option<i64> {
+        self.ahead_us.get()?.checked_add_unsigned(at.as_micros())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
-    fn clock_that_was_never_set_gives_no_time() {
-        let mut stamp = Stamp::default();
-        assert_eq!(stamp.next(None), None);
-        assert_eq!(stamp.next(Some(12_000_000)), None);
-        assert_eq!(stamp.next(Some(TIME_US_MIN)), Some(TIME_US_MIN));
+    fn clock_that_was_never_set_shows_no_time() {
+        let clock = Clock::new();
+        assert_eq!(clock.time_us(Instant::from_secs(5)), None);
+        clock.set(Instant::from_secs(5), 12_000_000);
+        assert_eq!(clock.time_us(Instant::from_secs(5)), None);
     }
 
-    proptest! {
-        #[test]
-        fn times_strictly_increase_even_when_the_clock_steps_back(
-            clock in prop::collection::vec(TIME_US_MIN..TIME_US_MIN + 50, 1..200),
-        ) {
-            let mut stamp = Stamp::default();
-            let times: std::vec::Vec<i64> =
-                clock.iter().map(|us| stamp.next(Some(*us)).expect("clock is set")).collect();
-            prop_assert!(times.windows(2).all(|pair| pair[0] < pair[1]));
-            prop_assert!(times.iter().zip(&clock).all(|(time, now)| time >= now));
-        }
+    #[test]
+    fn clock_counts_on_from_where_it_was_set() {
+        let clock = Clock::new();
+        clock.set(Instant::from_secs(5), TIME_US_MIN);
+        assert_eq!(clock.time_us(Instant::from_secs(7)), Some(TIME_US_MIN + 2_000_000));
     }
 }

@@ -1,21 +1,20 @@
 //! The life of a device: sense what is due, keep it, publish it, sleep until something happens.
 
-use core::pin::pin;
+use core::pin::{Pin, pin};
 
 use embassy_time::{Duration, Timer, with_timeout};
+use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use minimq::{Io, Session};
-use zeugma_schemas::{
-    domains::{DeviceHealth, Measurement},
-    id::is_id,
-};
+use zeugma_schemas::{domains::DeviceHealth, id::is_id};
 
 use crate::{
     backoff::Backoff,
     batch::Format,
     board::{Board, Dial, Event, Lost},
-    link::{self, CLIENT_ID_LEN_MAX, Link, RX_BYTES, Sent, TX_BYTES, TopicText},
-    name::{client_id, topic},
-    publisher::{OPEN_MAX, Publisher, WRITE_MAX},
+    link::{self, CLIENT_ID_LEN_MAX, Link, Payload, RX_BYTES, Sent, Series, TX_BYTES},
+    name::client_id,
+    outbox::Outbox,
+    publisher::{OPEN_MAX, PAYLOAD_BYTES_MAX, Publisher, WRITE_MAX},
     random::Random,
     schedule::Pace,
     sense::Senses,
@@ -23,8 +22,9 @@ use crate::{
     wait::{First, Stop, first},
 };
 
-/// Largest encoded reading: JSON of 14 energy fields, 20 characters of name and 20 digits each, is 620.
-pub const RECORD_BYTES_MAX: usize = 768;
+/// Largest encoded fields of a reading: 14 of energy, of 9 bytes each in Avro, and in JSON of 20 characters of name,
+/// 20 digits and four signs.
+pub const RECORD_BYTES_MAX: usize = if cfg!(feature = "json") { 768 } else { 192 };
 
 /// The last farewell may take this long.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
@@ -42,10 +42,6 @@ pub struct Settings<'a> {
     pub pace: Pace,
     /// How often the device reports on itself.
     pub health_every: Duration,
-    /// How often the device was started, this time included.
-    pub boot: i64,
-    /// Number of the first reading of each domain; a device that remembers goes on where it ended.
-    pub seq_first: i64,
     /// After so many readings, reports included, it takes no more; `None`: it goes on.
     pub readings_max: Option<u64>,
     /// Longest pause between two attempts to connect, or after a refusal.
@@ -57,37 +53,63 @@ pub struct Settings<'a> {
 #[error("tenant and device are named by 1 to 64 of a-z A-Z 0-9 . _ -")]
 pub struct InvalidName;
 
-/// A device with one sensor and an outbox of `RECORDS` readings in `BYTES` bytes.
-pub struct Device<S, const RECORDS: usize, const BYTES: usize> {
-    topics: [TopicText; 2],
-    client_id: heapless::String<CLIENT_ID_LEN_MAX>,
-    senses: Senses<S, RECORDS, BYTES>,
-    publisher: Publisher,
-    reconnect: Backoff,
+/// The RAM of a connection: what is received, what is not acknowledged, and the next payload.
+pub struct Buffers {
+    rx: [u8; RX_BYTES],
+    tx: [u8; TX_BYTES],
+    payload: Payload,
 }
 
-impl<S: Sensor, const RECORDS: usize, const BYTES: usize> Device<S, RECORDS, BYTES> {
+impl Buffers {
+    /// Empty.
+    pub const fn new() -> Buffers {
+        Buffers { rx: [0; RX_BYTES], tx: [0; TX_BYTES], payload: [0; PAYLOAD_BYTES_MAX] }
+    }
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A device with one sensor and an [`Outbox`].
+pub struct Device<'r, S, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> {
+    series: [Series; 2],
+    client_id: heapless::String<CLIENT_ID_LEN_MAX>,
+    life: Life<'r, S, F, RECORDS, BYTES>,
+}
+
+impl<'r, S, F, const RECORDS: usize, const BYTES: usize> Device<'r, S, F, RECORDS, BYTES>
+where
+    S: Sensor,
+    F: MultiwriteNorFlash,
+{
     /// A device that has not begun.
-    pub fn new(settings: &Settings<'_>, sensor: S, random: Random) -> Result<Self, InvalidName> {
+    pub fn new(
+        settings: &Settings<'_>,
+        sensor: S,
+        outbox: Outbox<'r, F, RECORDS, BYTES>,
+        random: Random,
+    ) -> Result<Self, InvalidName> {
         let &Settings { tenant, device, .. } = settings;
         if !is_id(tenant) || !is_id(device) {
             return Err(InvalidName);
         }
         Ok(Device {
-            topics: [
-                topic(tenant, <S::Reading as Measurement>::DOMAIN, device),
-                topic(tenant, DeviceHealth::DOMAIN, device),
-            ],
+            series: [Series::new::<S::Reading>(tenant, device), Series::new::<DeviceHealth>(tenant, device)],
             client_id: client_id(tenant, device),
-            senses: Senses::new(settings, sensor, random),
-            publisher: Publisher::new(settings.pause_max),
-            reconnect: Backoff::new(settings.pause_max),
+            life: Life {
+                senses: Senses::new(settings, sensor, outbox, random),
+                publisher: Publisher::new(settings.pause_max),
+                reconnect: Backoff::new(settings.pause_max),
+            },
         })
     }
 
     /// How many readings wait for their acknowledgement.
     pub fn outbox_len(&self) -> usize {
-        self.senses.outbox.len()
+        self.life.senses.outbox.len()
     }
 
     /// Lives until it has taken all its readings or `stop` completes, and what it took is acknowledged.
@@ -98,36 +120,51 @@ impl<S: Sensor, const RECORDS: usize, const BYTES: usize> Device<S, RECORDS, BYT
         dial: &mut D,
         board: &mut B,
         stop: impl Future<Output = ()>,
+        buffers: &mut Buffers,
     ) {
         let word = pin!(stop);
         let mut stop = Stop::new(word);
-        let (mut rx, mut tx) = ([0; RX_BYTES], [0; TX_BYTES]);
-        let mut session = link::session(&mut rx, &mut tx, &self.client_id);
-        self.publisher.forget();
-        self.senses.outbox.release_all();
-        while !self.senses.is_done() {
-            if let Err(lost) = self.converse(dial, &mut session, board, &mut stop).await {
+        let Buffers { rx, tx, payload } = buffers;
+        let Device { series, client_id, life } = self;
+        let mut session = link::session(rx, tx, client_id);
+        life.publisher.forget();
+        life.senses.outbox.release_all();
+        while !life.senses.is_done() {
+            if let Err(lost) = life.converse(dial, (&mut session, payload, series), board, &mut stop).await {
                 board.note(Event::Lost(lost));
-                let pause = self.reconnect.after_failure(&mut self.senses.random);
-                self.attend(board, &mut stop, Timer::after(pause)).await;
+                let pause = Timer::after(life.reconnect.after_failure(&mut life.senses.random));
+                life.attend(board, &mut stop, pin!(pause)).await;
             }
         }
     }
+}
 
+/// What changes while a device lives.
+struct Life<'r, S, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> {
+    senses: Senses<'r, S, F, RECORDS, BYTES>,
+    publisher: Publisher,
+    reconnect: Backoff,
+}
+
+impl<S, F, const RECORDS: usize, const BYTES: usize> Life<'_, S, F, RECORDS, BYTES>
+where
+    S: Sensor,
+    F: MultiwriteNorFlash,
+{
     /// One connection, from dialling to its end.
-    async fn converse<D: Dial, B: Board, F: Future<Output = ()>>(
+    async fn converse<D: Dial, B: Board, E: Future<Output = ()>>(
         &mut self,
         dial: &mut D,
-        session: &mut Session<'_>,
+        (session, payload, series): (&mut Session<'_>, &mut Payload, &[Series; 2]),
         board: &mut B,
-        stop: &mut Stop<'_, F>,
+        stop: &mut Stop<'_, E>,
     ) -> Result<(), Lost> {
-        let opening = with_timeout(OPEN_MAX, link::open(dial, session, self.topics.clone()));
+        let opening = pin!(with_timeout(OPEN_MAX, link::open(dial, session, payload, series)));
         let Some(opened) = self.attend(board, stop, opening).await else { return Ok(()) };
         let mut link = opened.map_err(|_| Lost::TimedOut)??;
         board.note(Event::Connected);
         self.publisher.begin(board.now().at);
-        self.settle(&link, false, board);
+        self.settle(&link, false, board).await;
         while !self.senses.is_done() {
             self.step(&mut link, board, stop).await?;
         }
@@ -138,24 +175,25 @@ impl<S: Sensor, const RECORDS: usize, const BYTES: usize> Device<S, RECORDS, BYT
 
     /// One turn: senses what is due and keeps it, publishes what the window takes, and waits until the
     /// broker answers or the next moment to act.
-    async fn step<I: Io, B: Board, F: Future<Output = ()>>(
+    async fn step<I: Io, B: Board, E: Future<Output = ()>>(
         &mut self,
         link: &mut Link<'_, '_, I>,
         board: &mut B,
-        stop: &mut Stop<'_, F>,
+        stop: &mut Stop<'_, E>,
     ) -> Result<(), Lost> {
-        let now = self.senses.sense(board);
+        let now = self.senses.sense(board).await;
+        self.senses.fill(board).await;
         if self.publisher.ack_deadline().is_some_and(|deadline| deadline <= now) {
             return Err(Lost::TimedOut);
         }
         while let Some(parcel) = self.publisher.pack(&mut self.senses.outbox, self.senses.format, now, link) {
-            let writing = with_timeout(WRITE_MAX, link.publish(&parcel));
+            let writing = pin!(with_timeout(WRITE_MAX, link.publish(&parcel)));
             let Some(sent) = self.attend(board, stop, writing).await else { return Ok(()) };
             let sent = sent.unwrap_or(Err(Lost::TimedOut)).inspect_err(|_| {
                 self.senses.outbox.release(parcel.ticket);
             })?;
             let refused =
-                self.publisher.sent(parcel, &sent, &mut self.senses.outbox, now, &mut self.senses.random);
+                self.publisher.sent(&parcel, &sent, &mut self.senses.outbox, now, &mut self.senses.random);
             if refused > 0 {
                 board.note(Event::Refused(refused));
             }
@@ -173,20 +211,19 @@ impl<S: Sensor, const RECORDS: usize, const BYTES: usize> Device<S, RECORDS, BYT
                 return Ok(());
             }
         };
-        self.settle(link, polled == Ok(true), board);
+        self.settle(link, polled == Ok(true), board).await;
         polled.map(|_| ())
     }
 
     /// Keeps sensing while `work` goes on; `None` once nothing is left to do.
-    async fn attend<B: Board, F: Future<Output = ()>, W: Future>(
+    async fn attend<B: Board, E: Future<Output = ()>, W: Future>(
         &mut self,
         board: &mut B,
-        stop: &mut Stop<'_, F>,
-        work: W,
+        stop: &mut Stop<'_, E>,
+        mut work: Pin<&mut W>,
     ) -> Option<W::Output> {
-        let mut work = pin!(work);
         loop {
-            self.senses.sense(board);
+            self.senses.sense(board).await;
             if self.senses.is_done() {
                 return None;
             }
@@ -198,10 +235,10 @@ impl<S: Sensor, const RECORDS: usize, const BYTES: usize> Device<S, RECORDS, BYT
         }
     }
 
-    fn settle<I: Io, B: Board>(&mut self, link: &Link<'_, '_, I>, refused: bool, board: &mut B) {
+    async fn settle<I: Io, B: Board>(&mut self, link: &Link<'_, '_, I>, refused: bool, board: &mut B) {
         let now = board.now().at;
         let settled =
-            self.publisher.settle(link, refused, &mut self.senses.outbox, now, &mut self.senses.random);
+            self.publisher.settle(link, refused, &mut self.senses.outbox, now, &mut self.senses.random).await;
         if settled.acknowledged > 0 {
             self.reconnect.succeeded();
             board.note(Event::Acknowledged(settled.acknowledged));

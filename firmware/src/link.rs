@@ -1,16 +1,19 @@
 //! One connection to the broker, and the only place that knows the MQTT client.
 
+use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use minimq::{
     Buffers, ConfigBuilder, Connection, Error, Io, Op, PeerError, PubError, Publication, QoS, ResourceError,
     Session,
 };
-use zeugma_schemas::limits::TOPIC_LEN_MAX;
+use zeugma_schemas::{domains::Measurement, limits::TOPIC_LEN_MAX};
 
 use crate::{
     batch::{Batch, Format},
     board::{Dial, Lost, Unreachable},
-    outbox::{Outbox, Ticket},
+    name::topic,
+    outbox::Outbox,
     publisher::{PAYLOAD_BYTES_MAX, WINDOW},
+    ring::Ticket,
     schedule::Channel,
 };
 
@@ -35,6 +38,20 @@ pub(crate) const TX_BYTES: usize = WINDOW * PUBLISH_BYTES_MAX + CONNECT_BYTES_MA
 /// A topic as text.
 pub(crate) type TopicText = heapless::String<TOPIC_LEN_MAX>;
 
+/// Where the readings of one channel go, and by which schema they are read.
+#[derive(Clone)]
+pub(crate) struct Series {
+    topic: TopicText,
+    fingerprint: u64,
+}
+
+impl Series {
+    /// Of the readings `M` of a device; names are valid ids.
+    pub(crate) fn new<M: Measurement>(tenant: &str, device: &str) -> Series {
+        Series { topic: topic(tenant, M::DOMAIN, device), fingerprint: M::FINGERPRINT }
+    }
+}
+
 /// The MQTT session over the caller's buffers; the broker is to forget it when the connection ends.
 pub(crate) fn session<'b>(rx: &'b mut [u8], tx: &'b mut [u8], client_id: &str) -> Session<'b> {
     let config = ConfigBuilder::new(Buffers::new(rx, tx)).keepalive_interval(KEEPALIVE_S);
@@ -44,9 +61,12 @@ pub(crate) fn session<'b>(rx: &'b mut [u8], tx: &'b mut [u8], client_id: &str) -
 /// One live connection.
 pub(crate) struct Link<'s, 'b, I> {
     connection: Connection<'s, 'b, I>,
-    topics: [TopicText; 2],
-    payload: [u8; PAYLOAD_BYTES_MAX],
+    series: &'s [Series; 2],
+    payload: &'s mut Payload,
 }
+
+/// Room for one payload.
+pub(crate) type Payload = [u8; PAYLOAD_BYTES_MAX];
 
 /// A batch on its way.
 pub(crate) struct Parcel {
@@ -78,22 +98,24 @@ pub(crate) enum Sent {
 pub(crate) async fn open<'s, 'b, 'd, D: Dial>(
     dial: &'d mut D,
     session: &'s mut Session<'b>,
-    topics: [TopicText; 2],
+    payload: &'s mut Payload,
+    series: &'s [Series; 2],
 ) -> Result<Link<'s, 'b, D::Io<'d>>, Lost> {
     let io = dial.dial().await.map_err(|Unreachable| Lost::Unreachable)?;
     let connection = session.connect(io).await.map_err(lost)?;
-    Ok(Link { connection, topics, payload: [0; PAYLOAD_BYTES_MAX] })
+    Ok(Link { connection, series, payload })
 }
 
 impl<I> Link<'_, '_, I> {
     /// Makes the next batch of `channel` ready, of up to `count_max` readings; `None` if none waits.
-    pub(crate) fn pack<const R: usize, const B: usize>(
+    pub(crate) fn pack<F: MultiwriteNorFlash, const R: usize, const B: usize>(
         &mut self,
-        outbox: &mut Outbox<R, B>,
+        outbox: &mut Outbox<'_, F, R, B>,
         format: Format,
         (channel, ticket, count_max): (Channel, Ticket, usize),
     ) -> Option<Parcel> {
-        let mut batch = Batch::new(format, count_max, &mut self.payload);
+        let fingerprint = self.series[channel as usize].fingerprint;
+        let mut batch = Batch::new(format, fingerprint, count_max, self.payload);
         let count = outbox.gather(channel, ticket, &mut batch);
         (count > 0).then(|| Parcel { channel, ticket, count, place: batch.finish() })
     }
@@ -111,7 +133,7 @@ impl<I: Io> Link<'_, '_, I> {
 
     /// Hands one batch to the broker.
     pub(crate) async fn publish(&mut self, parcel: &Parcel) -> Result<Sent, Lost> {
-        let topic = &self.topics[parcel.channel as usize];
+        let topic = &self.series[parcel.channel as usize].topic;
         let payload = &self.payload[parcel.place.clone()];
         match self.connection.publish(Publication::bytes(topic, payload).qos(QoS::AtLeastOnce)).await {
             Ok(Some(op)) => Ok(Sent::Accepted(op)),

@@ -4,14 +4,16 @@
 //! PUBACK. The outbox, not the MQTT session, remembers what is not delivered: the session may be lost.
 
 use embassy_time::{Duration, Instant};
+use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use minimq::{Io, Op};
 
 use crate::{
     backoff::Backoff,
     batch::Format,
     link::{Fate, Link, Parcel, Sent},
-    outbox::{Outbox, Ticket},
+    outbox::Outbox,
     random::Random,
+    ring::Ticket,
     schedule::Channel,
 };
 
@@ -77,9 +79,9 @@ impl Publisher {
     }
 
     /// Makes the next batch ready in `link`, if the window is open and a channel that may speak has one.
-    pub(crate) fn pack<I, const R: usize, const B: usize>(
+    pub(crate) fn pack<I, F: MultiwriteNorFlash, const R: usize, const B: usize>(
         &self,
-        outbox: &mut Outbox<R, B>,
+        outbox: &mut Outbox<'_, F, R, B>,
         format: Format,
         now: Instant,
         link: &mut Link<'_, '_, I>,
@@ -90,11 +92,11 @@ impl Publisher {
     }
 
     /// Notes what came of publishing `parcel`; answers how many readings were refused.
-    pub(crate) fn sent<const R: usize, const B: usize>(
+    pub(crate) fn sent<F: MultiwriteNorFlash, const R: usize, const B: usize>(
         &mut self,
-        parcel: Parcel,
+        parcel: &Parcel,
         sent: &Sent,
-        outbox: &mut Outbox<R, B>,
+        outbox: &mut Outbox<'_, F, R, B>,
         now: Instant,
         random: &mut Random,
     ) -> usize {
@@ -121,11 +123,11 @@ impl Publisher {
     ///
     /// minimq counts a refused publish as complete. So when `refused`, every publish that completed since
     /// the last call is sent again: a repeat is recognised by its reader, a lost reading by nobody.
-    pub(crate) fn settle<I: Io, const R: usize, const B: usize>(
+    pub(crate) async fn settle<I: Io, F: MultiwriteNorFlash, const R: usize, const B: usize>(
         &mut self,
         link: &Link<'_, '_, I>,
         refused: bool,
-        outbox: &mut Outbox<R, B>,
+        outbox: &mut Outbox<'_, F, R, B>,
         now: Instant,
         random: &mut Random,
     ) -> Settled {
@@ -143,7 +145,7 @@ impl Publisher {
                 settled.refused += outbox.release(ticket as Ticket);
                 self.park(channel, now, random);
             } else {
-                settled.acknowledged += outbox.delivered(ticket as Ticket);
+                settled.acknowledged += outbox.delivered(ticket as Ticket).await;
                 self.refusals[channel as usize].succeeded();
             }
         }

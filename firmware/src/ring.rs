@@ -1,11 +1,16 @@
-//! Readings not yet acknowledged, in RAM: encoded once, kept in order, the oldest dropped first when full.
+//! Readings in RAM: encoded once, kept in order, the oldest dropped first when full.
 //!
 //! In come encoded readings; out go batches of one channel. A reading leaves only when its batch is
-//! [delivered](Outbox::delivered), or as the oldest of a full outbox, and then it is counted.
+//! [delivered](Ring::delivered), or as the oldest of a full ring.
 
 use heapless::Deque;
 
-use crate::{batch::Batch, schedule::Channel};
+use crate::{
+    anchor::{Anchors, Fixed},
+    batch::Batch,
+    record::{Key, Stamp},
+    schedule::Channel,
+};
 
 /// Names a batch while it is under way; the caller never has two of one name.
 pub type Ticket = u8;
@@ -19,31 +24,36 @@ enum State {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Record {
-    channel: Channel,
+struct Slot {
+    key: Key,
+    stamp: Stamp,
     state: State,
     start: u32,
     len: u16,
 }
 
-/// A ring of at most `RECORDS` readings whose encodings take at most `BYTES` together.
+/// At most `RECORDS` readings whose encodings take at most `BYTES` together.
 #[derive(Debug)]
-pub struct Outbox<const RECORDS: usize, const BYTES: usize> {
-    records: Deque<Record, RECORDS>,
+pub struct Ring<const RECORDS: usize, const BYTES: usize> {
+    slots: Deque<Slot, RECORDS>,
     bytes: [u8; BYTES],
     /// Of the unacknowledged; the delivered may be squeezed out any time.
     used_bytes: usize,
     unacknowledged: usize,
-    dropped: u64,
 }
 
-impl<const RECORDS: usize, const BYTES: usize> Default for Outbox<RECORDS, BYTES> {
+impl<const RECORDS: usize, const BYTES: usize> Default for Ring<RECORDS, BYTES> {
     fn default() -> Self {
-        Outbox { records: Deque::new(), bytes: [0; BYTES], used_bytes: 0, unacknowledged: 0, dropped: 0 }
+        Self::new()
     }
 }
 
-impl<const RECORDS: usize, const BYTES: usize> Outbox<RECORDS, BYTES> {
+impl<const RECORDS: usize, const BYTES: usize> Ring<RECORDS, BYTES> {
+    /// An empty ring.
+    pub const fn new() -> Self {
+        Ring { slots: Deque::new(), bytes: [0; BYTES], used_bytes: 0, unacknowledged: 0 }
+    }
+
     /// How many readings are not acknowledged.
     pub fn len(&self) -> usize {
         self.unacknowledged
@@ -54,66 +64,82 @@ impl<const RECORDS: usize, const BYTES: usize> Outbox<RECORDS, BYTES> {
         self.unacknowledged == 0
     }
 
-    /// How many readings were dropped since the start.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
-    }
-
     /// Whether `count` more readings of `bytes` bytes together can be kept without dropping another.
     pub fn has_room(&self, count: usize, bytes: usize) -> bool {
         self.unacknowledged + count <= RECORDS && self.used_bytes + bytes <= BYTES
     }
 
-    /// Keeps one encoded reading as the newest; answers how many of the oldest were dropped for it.
+    /// Keeps one reading as the newest; answers how many of the oldest were dropped for it.
     ///
-    /// `bytes` that are larger than the whole outbox are not kept and count as one dropped.
-    pub fn push(&mut self, channel: Channel, bytes: &[u8]) -> u64 {
-        let before = self.dropped;
-        if bytes.len() > BYTES || u16::try_from(bytes.len()).is_err() || RECORDS == 0 {
-            self.dropped += 1;
+    /// Fields that are larger than the whole ring are not kept and count as one dropped.
+    pub fn push(&mut self, key: Key, stamp: Stamp, fields: &[u8]) -> u32 {
+        if fields.len() > BYTES || u16::try_from(fields.len()).is_err() || RECORDS == 0 {
             return 1;
         }
-        while !self.has_room(1, bytes.len()) {
-            self.drop_oldest();
+        let mut dropped = 0;
+        while !self.has_room(1, fields.len()) {
+            dropped += u32::from(self.drop_oldest());
         }
-        if self.records.is_full() || self.spare_bytes() < bytes.len() {
+        if self.slots.is_full() || self.spare_bytes() < fields.len() {
             self.squeeze();
         }
         let start = self.end();
-        let first_len = bytes.len().min(BYTES - start);
-        self.bytes[start..start + first_len].copy_from_slice(&bytes[..first_len]);
-        self.bytes[..bytes.len() - first_len].copy_from_slice(&bytes[first_len..]);
-        let record = Record { channel, state: State::Waiting, start: start as u32, len: bytes.len() as u16 };
-        self.records.push_back(record).expect("the squeeze left room");
-        self.used_bytes += bytes.len();
+        let first_len = fields.len().min(BYTES - start);
+        self.bytes[start..start + first_len].copy_from_slice(&fields[..first_len]);
+        self.bytes[..fields.len() - first_len].copy_from_slice(&fields[first_len..]);
+        let slot = Slot { key, stamp, state: State::Waiting, start: start as u32, len: fields.len() as u16 };
+        self.slots.push_back(slot).expect("the squeeze left room");
+        self.used_bytes += fields.len();
         self.unacknowledged += 1;
-        self.dropped - before
+        dropped
+    }
+
+    /// Fixes the time of every reading that has ticks, now that the time of the ticks is known.
+    pub fn anchor(&mut self, anchors: &Anchors) {
+        for slot in &mut self.slots {
+            if let Fixed::Stamp(stamp) = anchors.fix(slot.key.channel, slot.stamp) {
+                slot.stamp = stamp;
+            }
+        }
     }
 
     /// Adds waiting readings of `channel`, oldest first, to `batch` until it is full, and marks them with
-    /// `ticket`; answers how many.
+    /// `ticket`; answers how many. No other batch's reading of the channel lies between those of one.
     pub fn gather(&mut self, channel: Channel, ticket: Ticket, batch: &mut Batch<'_>) -> usize {
         let mut count = 0;
-        let waiting = self.records.iter_mut().filter(|r| r.channel == channel && r.state == State::Waiting);
-        for record in waiting {
-            let start = record.start as usize;
-            let first_len = usize::from(record.len).min(BYTES - start);
-            let rest_len = usize::from(record.len) - first_len;
-            if !batch.push(&self.bytes[start..start + first_len], &self.bytes[..rest_len]) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.key.channel == channel) {
+            let Stamp::Time(time_us) = slot.stamp else { break };
+            match slot.state {
+                State::Waiting => {}
+                State::Sent(_) if count > 0 => break,
+                State::Sent(_) | State::Delivered => continue,
+            }
+            let start = slot.start as usize;
+            let first_len = usize::from(slot.len).min(BYTES - start);
+            let rest_len = usize::from(slot.len) - first_len;
+            let parts = [&self.bytes[start..start + first_len], &self.bytes[..rest_len]];
+            if !batch.push(time_us, slot.key.seq, parts) {
                 break;
             }
-            record.state = State::Sent(ticket);
+            slot.state = State::Sent(ticket);
             count += 1;
         }
         count
     }
 
+    /// The first and the last reading of a batch, if any is left of it.
+    pub fn ends(&self, ticket: Ticket) -> Option<(Key, Key)> {
+        let mut sent = self.slots.iter().filter(|slot| slot.state == State::Sent(ticket));
+        let first = sent.next()?;
+        Some((first.key, sent.next_back().unwrap_or(first).key))
+    }
+
     /// The batch was acknowledged: its readings leave. Answers how many, without those dropped meanwhile.
     pub fn delivered(&mut self, ticket: Ticket) -> usize {
         let mut count = 0;
-        for record in self.records.iter_mut().filter(|r| r.state == State::Sent(ticket)) {
-            record.state = State::Delivered;
-            self.used_bytes -= usize::from(record.len);
+        for slot in self.slots.iter_mut().filter(|slot| slot.state == State::Sent(ticket)) {
+            slot.state = State::Delivered;
+            self.used_bytes -= usize::from(slot.len);
             count += 1;
         }
         self.unacknowledged -= count;
@@ -133,54 +159,64 @@ impl<const RECORDS: usize, const BYTES: usize> Outbox<RECORDS, BYTES> {
 
     fn wait_again(&mut self, which: impl Fn(State) -> bool) -> usize {
         let mut count = 0;
-        for record in self.records.iter_mut().filter(|r| which(r.state)) {
-            record.state = State::Waiting;
+        for slot in self.slots.iter_mut().filter(|slot| which(slot.state)) {
+            slot.state = State::Waiting;
             count += 1;
         }
         count
     }
 
-    fn drop_oldest(&mut self) {
-        self.pop_delivered();
-        if let Some(record) = self.records.pop_front() {
-            self.used_bytes -= usize::from(record.len);
+    /// Drops this reading, if it is there.
+    pub fn discard(&mut self, key: Key) {
+        let live = |slot: &&mut Slot| slot.key == key && slot.state != State::Delivered;
+        if let Some(slot) = self.slots.iter_mut().find(live) {
+            slot.state = State::Delivered;
+            self.used_bytes -= usize::from(slot.len);
             self.unacknowledged -= 1;
-            self.dropped += 1;
         }
+        self.pop_delivered();
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        self.pop_delivered();
+        let Some(slot) = self.slots.pop_front() else { return false };
+        self.used_bytes -= usize::from(slot.len);
+        self.unacknowledged -= 1;
+        true
     }
 
     fn pop_delivered(&mut self) {
-        while self.records.front().is_some_and(|r| r.state == State::Delivered) {
-            self.records.pop_front();
+        while self.slots.front().is_some_and(|slot| slot.state == State::Delivered) {
+            self.slots.pop_front();
         }
     }
 
     /// Moves what is not acknowledged together: a refused reading must not pin the delivered ones behind it.
     fn squeeze(&mut self) {
-        let mut end = self.records.front().map_or(0, |r| r.start as usize);
-        for _ in 0..self.records.len() {
-            let Some(mut record) = self.records.pop_front() else { break };
-            if record.state == State::Delivered {
+        let mut end = self.slots.front().map_or(0, |slot| slot.start as usize);
+        for _ in 0..self.slots.len() {
+            let Some(mut slot) = self.slots.pop_front() else { break };
+            if slot.state == State::Delivered {
                 continue;
             }
-            let start = record.start as usize;
-            record.start = end as u32;
+            let start = slot.start as usize;
+            slot.start = end as u32;
             // Forwards, from a later place in the ring to an earlier one: nothing is overwritten unread.
-            for i in 0..usize::from(record.len) {
+            for i in 0..usize::from(slot.len) {
                 self.bytes[end] = self.bytes[(start + i) % BYTES];
                 end = (end + 1) % BYTES;
             }
-            self.records.push_back(record).expect("one was just taken out");
+            self.slots.push_back(slot).expect("one was just taken out");
         }
     }
 
-    /// Bytes between the end of the newest and the start of the oldest record, delivered ones included.
+    /// Bytes between the end of the newest and the start of the oldest reading, delivered ones included.
     fn spare_bytes(&self) -> usize {
-        BYTES - self.records.iter().map(|r| usize::from(r.len)).sum::<usize>()
+        BYTES - self.slots.iter().map(|slot| usize::from(slot.len)).sum::<usize>()
     }
 
     /// Where the next reading's bytes begin.
     fn end(&self) -> usize {
-        self.records.back().map_or(0, |r| (r.start as usize + usize::from(r.len)) % BYTES)
+        self.slots.back().map_or(0, |slot| (slot.start as usize + usize::from(slot.len)) % BYTES)
     }
 }

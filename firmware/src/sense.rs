@@ -1,12 +1,13 @@
-//! The sensing half of a device: takes what is due, fixes its time, encodes it and keeps it.
+//! The sensing half of a device: takes what is due, encodes it and keeps it.
 
 use embassy_time::{Duration, Instant};
+use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 use zeugma_schemas::domains::{DeviceHealth, Measurement};
 
 use crate::{
     batch::Format,
     board::{Board, Event},
-    clock::{Moment, Stamp},
+    clock::Moment,
     device::{RECORD_BYTES_MAX, Settings},
     outbox::Outbox,
     random::Random,
@@ -18,62 +19,87 @@ use crate::{
 const EAGER_MAX: usize = 64;
 
 /// Sensor, schedule and outbox; knows no network.
-pub(crate) struct Senses<S, const RECORDS: usize, const BYTES: usize> {
-    pub(crate) outbox: Outbox<RECORDS, BYTES>,
+pub(crate) struct Senses<'r, S, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> {
+    pub(crate) outbox: Outbox<'r, F, RECORDS, BYTES>,
     pub(crate) format: Format,
     pub(crate) random: Random,
     /// Whether the device was told to take no more readings.
     pub(crate) stopped: bool,
     pace: Pace,
     health_every: Duration,
-    boot: i64,
     remaining: Option<u64>,
     sensor: S,
     /// When it was switched on, and what is due; made at the first look.
     schedule: Option<(Instant, Schedule)>,
-    stamps: [Stamp; 2],
-    seqs: [i64; 2],
+    /// Failures of the flash that were told.
+    flash_failures: u32,
 }
 
-impl<S: Sensor, const RECORDS: usize, const BYTES: usize> Senses<S, RECORDS, BYTES> {
-    pub(crate) fn new(settings: &Settings<'_>, sensor: S, random: Random) -> Self {
+impl<'r, S, F, const RECORDS: usize, const BYTES: usize> Senses<'r, S, F, RECORDS, BYTES>
+where
+    S: Sensor,
+    F: MultiwriteNorFlash,
+{
+    pub(crate) fn new(
+        settings: &Settings<'_>,
+        sensor: S,
+        outbox: Outbox<'r, F, RECORDS, BYTES>,
+        random: Random,
+    ) -> Self {
         Senses {
-            outbox: Outbox::default(),
+            outbox,
             format: settings.format,
             random,
             stopped: false,
             pace: settings.pace,
             health_every: settings.health_every,
-            boot: settings.boot,
             remaining: settings.readings_max,
             sensor,
             schedule: None,
-            stamps: [Stamp::default(); 2],
-            seqs: [settings.seq_first; 2],
+            flash_failures: 0,
         }
     }
 
     /// Takes and keeps every reading that is due; answers the moment it did so.
-    pub(crate) fn sense<B: Board>(&mut self, board: &mut B) -> Instant {
+    pub(crate) async fn sense<B: Board>(&mut self, board: &mut B) -> Instant {
         let now = board.now();
         if self.schedule.is_none() {
             let phase_us = if let Pace::Every(every) = self.pace { every.as_micros() } else { 0 };
             let phase = Duration::from_micros(self.random.below(phase_us));
             self.schedule = Some((now.at, Schedule::new(now.at, self.pace, self.health_every, phase)));
         }
+        self.outbox.anchor(&now).await;
         // In turns, so that an eager sensor leaves room for the report.
         let mut any = true;
         while any {
             any = false;
             for channel in Channel::ALL {
-                any |= self.take(channel, &now, board);
+                any |= self.take(channel, &now, board).await;
             }
         }
+        self.tell_flash_failures(board);
         now.at
     }
 
+    /// Makes the oldest readings ready to be sent.
+    pub(crate) async fn fill<B: Board>(&mut self, board: &mut B) {
+        let untimed = self.outbox.fill().await;
+        if untimed > 0 {
+            board.note(Event::Dropped(untimed.into()));
+        }
+        self.tell_flash_failures(board);
+    }
+
+    fn tell_flash_failures<B: Board>(&mut self, board: &mut B) {
+        let failures = self.outbox.flash_failures();
+        if failures > self.flash_failures {
+            self.flash_failures = failures;
+            board.note(Event::FlashFailed);
+        }
+    }
+
     /// Takes one reading of `channel` if it is due and wanted; answers whether it was.
-    fn take<B: Board>(&mut self, channel: Channel, now: &Moment, board: &mut B) -> bool {
+    async fn take<B: Board>(&mut self, channel: Channel, now: &Moment, board: &mut B) -> bool {
         if self.next_of(channel).is_none_or(|next| next > now.at) {
             return false;
         }
@@ -86,19 +112,19 @@ impl<S: Sensor, const RECORDS: usize, const BYTES: usize> Senses<S, RECORDS, BYT
             }
         }
         match taken {
-            Ok(len) => self.keep(channel, &buf[..len], board),
+            Ok(Some(len)) => self.keep(channel, now, &buf[..len], board).await,
+            Ok(None) => {}
             Err(reason) => board.note(Event::Missing { reason, count: 1 }),
         }
         true
     }
 
-    fn keep<B: Board>(&mut self, channel: Channel, bytes: &[u8], board: &mut B) {
-        self.seqs[channel as usize] += 1;
+    async fn keep<B: Board>(&mut self, channel: Channel, now: &Moment, fields: &[u8], board: &mut B) {
         self.remaining = self.remaining.map(|left| left - 1);
         board.note(Event::Taken(channel));
-        let dropped = self.outbox.push(channel, bytes);
+        let dropped = self.outbox.push(channel, now, fields).await;
         if dropped > 0 {
-            board.note(Event::Dropped(dropped));
+            board.note(Event::Dropped(dropped.into()));
         }
     }
 
@@ -108,29 +134,28 @@ impl<S: Sensor, const RECORDS: usize, const BYTES: usize> Senses<S, RECORDS, BYT
         now: &Moment,
         board: &mut B,
         buf: &mut [u8],
-    ) -> Result<usize, Missing> {
-        let time_us = self.stamps[channel as usize].next(now.time_us).ok_or(Missing::ClockUnset)?;
-        let (seq, format) = (self.seqs[channel as usize], self.format);
-        match channel {
-            Channel::Sensor => {
-                let reading = self.sensor.sample(time_us, now.utc_offset_s)?;
-                encode(&reading, format, time_us, seq, buf)
-            }
-            Channel::Health => encode(&self.health(now, board), format, time_us, seq, buf),
-        }
+    ) -> Result<Option<usize>, Missing> {
+        let len = match channel {
+            Channel::Sensor => match self.sensor.sample(now)? {
+                Some(reading) => encode(&reading, self.format, buf)?,
+                None => return Ok(None),
+            },
+            Channel::Health => encode(&self.health(now, board), self.format, buf)?,
+        };
+        Ok(Some(len))
     }
 
     fn health<B: Board>(&self, now: &Moment, board: &mut B) -> DeviceHealth {
         let vitals = board.vitals();
         let started = self.schedule.map_or(now.at, |(started, _)| started);
         DeviceHealth {
-            boot: Some(self.boot),
+            boot: Some(self.outbox.boot().into()),
             uptime_s: Some(now.at.saturating_duration_since(started).as_secs() as i64),
             battery_v: vitals.battery_v,
             rssi_dbm: vitals.rssi_dbm,
             firmware: Some(env!("CARGO_PKG_VERSION")),
             outbox_len: Some(self.outbox.len() as i32),
-            dropped: Some(self.outbox.dropped() as i64),
+            dropped: Some(self.outbox.dropped().into()),
         }
     }
 
@@ -153,16 +178,6 @@ impl<S: Sensor, const RECORDS: usize, const BYTES: usize> Senses<S, RECORDS, BYT
     }
 }
 
-fn encode(
-    reading: &impl Measurement,
-    format: Format,
-    time_us: i64,
-    seq: i64,
-    buf: &mut [u8],
-) -> Result<usize, Missing> {
-    let encoded = match format {
-        Format::Avro => reading.encode_avro(time_us, seq, buf),
-        Format::Json => reading.encode_json(time_us, seq, buf),
-    };
-    encoded.map_err(|_| Missing::TooLarge)
+fn encode(reading: &impl Measurement, format: Format, buf: &mut [u8]) -> Result<usize, Missing> {
+    format.fields(reading, buf).map_err(|_| Missing::TooLarge)
 }

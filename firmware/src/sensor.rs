@@ -2,19 +2,21 @@
 
 use zeugma_schemas::domains::Measurement;
 
+use crate::clock::Moment;
+
 /// One thing that can be measured.
 pub trait Sensor {
     /// What it measures; its domain is part of the type.
     type Reading: Measurement;
 
-    /// Measures now. `time_us` is the time the reading will carry.
-    fn sample(&mut self, time_us: i64, utc_offset_s: i32) -> Result<Self::Reading, Missing>;
+    /// Looks at what it measures; `None` where there is nothing to report at this moment.
+    fn sample(&mut self, now: &Moment) -> Result<Option<Self::Reading>, Missing>;
 }
 
 /// Why there is no reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Missing {
-    /// The device does not know the time.
+    /// The sensor cannot measure without knowing the time.
     #[error("the clock was never set")]
     ClockUnset,
     /// The sensor did not answer or was out of its range.

@@ -1,6 +1,8 @@
 //! A simulated city looks like a city: nights are quiet, counters only rise, vehicles stay on their round.
 
+use embassy_time::Instant;
 use zeugma_firmware::{
+    clock::Moment,
     device::RECORD_BYTES_MAX,
     sensor::Sensor,
     simulated::{
@@ -20,8 +22,13 @@ const SEEDS: std::ops::Range<u64> = 0..40;
 /// Readings of a day, each minute, at an offset of an hour.
 fn day<S: Sensor>(mut sensor: S, days: i64) -> Vec<S::Reading> {
     let local_midnight_s = MONDAY_S + days * 86_400 - 3_600;
-    let sample = |minute: i64| sensor.sample((local_midnight_s + minute * 60) * 1_000_000, 3_600);
-    (0..1_440).map(sample).collect::<Result<_, _>>().expect("simulated sensors always answer")
+    let mut sample = |minute: i64| sensor.sample(&moment((local_midnight_s + minute * 60) * 1_000_000));
+    (0..1_440).map(|minute| sample(minute).ok().flatten().expect("simulated sensors always answer")).collect()
+}
+
+/// An hour east of Greenwich.
+fn moment(time_us: i64) -> Moment {
+    Moment { at: Instant::MIN, time_us: Some(time_us), utc_offset_s: 3_600 }
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
@@ -109,9 +116,9 @@ fn restarted_sensor_goes_on_where_it_was() {
     let time_us = MONDAY_S * 1_000_000 + 36_000_000_000;
     let mut old = Meter::new(5);
     for minute in 0..600 {
-        old.sample(MONDAY_S * 1_000_000 + minute * 60_000_000, 3_600).expect("answers");
+        old.sample(&moment(MONDAY_S * 1_000_000 + minute * 60_000_000)).expect("answers");
     }
-    assert_eq!(old.sample(time_us, 3_600), Meter::new(5).sample(time_us, 3_600));
+    assert_eq!(old.sample(&moment(time_us)), Meter::new(5).sample(&moment(time_us)));
 }
 
 /// The longest JSON of a day of `sensor`.

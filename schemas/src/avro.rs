@@ -29,10 +29,15 @@ pub struct Writer<'b> {
 impl<'b> Writer<'b> {
     /// Begins a single-object frame of the schema with this fingerprint.
     pub fn frame(buf: &'b mut [u8], fingerprint: u64) -> Writer<'b> {
-        let mut writer = Writer { buf, len: 0, full: false };
+        let mut writer = Writer::body(buf);
         writer.put(&MARKER);
         writer.put(&fingerprint.to_le_bytes());
         writer
+    }
+
+    /// Goes on in a buffer of its own.
+    pub fn body(buf: &'b mut [u8]) -> Writer<'b> {
+        Writer { buf, len: 0, full: false }
     }
 
     /// How many bytes were written, or [`Full`] if not all fitted.

@@ -20,21 +20,47 @@ pub trait Measurement {
 
     /// Encodes a whole reading as an Avro single-object frame; answers its length in bytes.
     fn encode_avro(&self, time_us: i64, seq: i64, buf: &mut [u8]) -> Result<usize, Full> {
-        let mut writer = avro::Writer::frame(buf, Self::FINGERPRINT);
-        writer.long("time", time_us);
-        writer.optional_long("seq", Some(seq));
-        self.fields(&mut writer);
-        writer.finish()
+        let head = avro_head(Self::FINGERPRINT, time_us, seq, buf)?;
+        Ok(head + self.encode_avro_fields(&mut buf[head..])?)
     }
 
     /// Encodes a whole reading as a JSON object without the fields that are absent; answers its length in bytes.
     fn encode_json(&self, time_us: i64, seq: i64, buf: &mut [u8]) -> Result<usize, Full> {
-        let mut writer = json::Writer::object(buf);
-        writer.long("time", time_us);
-        writer.optional_long("seq", Some(seq));
+        let head = json_head(time_us, seq, buf)?;
+        Ok(head + self.encode_json_fields(&mut buf[head..])?)
+    }
+
+    /// Encodes what follows [`avro_head`]; answers its length in bytes.
+    fn encode_avro_fields(&self, buf: &mut [u8]) -> Result<usize, Full> {
+        let mut writer = avro::Writer::body(buf);
         self.fields(&mut writer);
         writer.finish()
     }
+
+    /// Encodes what follows [`json_head`]; answers its length in bytes.
+    fn encode_json_fields(&self, buf: &mut [u8]) -> Result<usize, Full> {
+        let mut writer = json::Writer::rest_of_object(buf);
+        self.fields(&mut writer);
+        writer.finish()
+    }
+}
+
+/// Begins the single-object frame of a reading: all before its fields. Answers its length in bytes.
+///
+/// A device that fixes time and number later than the values keeps the encoded fields alone.
+pub fn avro_head(fingerprint: u64, time_us: i64, seq: i64, buf: &mut [u8]) -> Result<usize, Full> {
+    let mut writer = avro::Writer::frame(buf, fingerprint);
+    writer.long("time", time_us);
+    writer.optional_long("seq", Some(seq));
+    writer.finish()
+}
+
+/// Begins the JSON object of a reading: all before its fields. Answers its length in bytes.
+pub fn json_head(time_us: i64, seq: i64, buf: &mut [u8]) -> Result<usize, Full> {
+    let mut writer = json::Writer::object(buf);
+    writer.long("time", time_us);
+    writer.optional_long("seq", Some(seq));
+    writer.pause()
 }
 
 /// What an encoding does with each field, told in the schema's order.

@@ -12,22 +12,35 @@ pub struct Writer<'b> {
     buf: &'b mut [u8],
     len: usize,
     full: bool,
+    /// Whether a field stands in the object already.
+    begun: bool,
 }
 
 impl<'b> Writer<'b> {
     /// Begins an object.
     pub fn object(buf: &'b mut [u8]) -> Writer<'b> {
-        Writer { buf, len: 0, full: false }
+        Writer { buf, len: 0, full: false, begun: false }
+    }
+
+    /// Goes on, in a buffer of its own, with an object that holds a field already.
+    pub fn rest_of_object(buf: &'b mut [u8]) -> Writer<'b> {
+        Writer { buf, len: 0, full: false, begun: true }
+    }
+
+    /// Leaves the object open for [`Writer::rest_of_object`]; answers how many bytes were written.
+    pub fn pause(self) -> Result<usize, Full> {
+        if self.full { Err(Full) } else { Ok(self.len) }
     }
 
     /// Ends the object; answers how many bytes were written, or [`Full`] if not all fitted.
     pub fn finish(mut self) -> Result<usize, Full> {
-        self.put(format_args!("{}", if self.len == 0 { "{}" } else { "}" }));
-        if self.full { Err(Full) } else { Ok(self.len) }
+        self.put(format_args!("{}", if self.begun { "}" } else { "{}" }));
+        self.pause()
     }
 
     fn field(&mut self, name: &str, value: fmt::Arguments<'_>) {
-        let before = if self.len == 0 { '{' } else { ',' };
+        let before = if self.begun { ',' } else { '{' };
+        self.begun = true;
         self.put(format_args!("{before}\"{name}\":{value}"));
     }
 

@@ -10,11 +10,13 @@
 //! - [`fake_broker`] - a broker that breaks connections on purpose, and writes down what it hears
 //! - [`wire`] - a connection that can be cut or frozen
 //! - [`storm`] - thousands of devices at once, and bad guests
+//! - [`board`] - the real firmware on an emulated board
 //! - [`peers`] - other people's programs: mosquitto, and Python with fastavro and DuckDB
 //! - [`real_data`] - real vehicles, car parks and meters, where the machine has them
 //! - [`simulation`] - every failure we know of, from a seed
 
 pub mod ask;
+pub mod board;
 pub mod check;
 pub mod city;
 pub mod device;

@@ -186,7 +186,11 @@ pub fn real_data() -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
-fn program(name: &str, install: &str) -> PathBuf {
+/// Where a program is.
+///
+/// # Panics
+/// Where it is nowhere; says how to install it.
+pub fn program(name: &str, install: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let sbin = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
     let found =

@@ -7,7 +7,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind}
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Usage, compact, config_file, dead_letters, demo, erase, journal, replay, retention, say, server,
+    Usage, compact, config_file, dead_letters, demo, device, erase, journal, replay, retention, say, server,
     simulate, sql,
 };
 
@@ -77,6 +77,9 @@ pub enum Command {
     /// How long readings are kept
     #[command(subcommand)]
     Retention(retention::Command),
+    /// Give a device its place: whose it is, its id, its broker
+    #[command(subcommand)]
+    Device(device::Command),
     /// Look into the journal of a data folder
     Journal(journal::Args),
 }
@@ -102,7 +105,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Ended> {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ended::Help(error.render().to_string()),
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Ended::Wrong(Usage(
                 "say what to do: demo, up, ingest, query, simulate, replay, sql, dead-letters, compact, erase, \
-                 erasures, blocked, retention or journal; see --help"
+                 erasures, blocked, retention, device or journal; see --help"
                     .into(),
             )),
             ErrorKind::UnknownArgument if asks => Ended::Wrong(Usage(format!(
@@ -130,6 +133,7 @@ pub async fn run(command: Command, shutdown: CancellationToken) -> anyhow::Resul
         Command::Erasures(args) => erase::proofs(&args).await,
         Command::Blocked(command) => erase::blocked(&command).await,
         Command::Retention(command) => retention::run(&command).await,
+        Command::Device(command) => device::run(&command).await,
         Command::Journal(args) => journal::run(args, shutdown).await,
     }
 }

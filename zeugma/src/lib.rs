@@ -26,6 +26,7 @@ pub mod compact;
 pub mod config_file;
 pub mod dead_letters;
 pub mod demo;
+pub mod device;
 pub mod erase;
 pub mod journal;
 pub mod limits;

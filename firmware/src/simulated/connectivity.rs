@@ -4,6 +4,7 @@ use zeugma_schemas::domains::Connectivity;
 
 use super::profile::{Local, Week, fraction, noise, rounded};
 use crate::{
+    clock::Moment,
     random::mixed,
     sensor::{Missing, Sensor},
 };
@@ -55,24 +56,25 @@ impl Hotspot {
 impl Sensor for Hotspot {
     type Reading = Connectivity;
 
-    fn sample(&mut self, time_us: i64, utc_offset_s: i32) -> Result<Connectivity, Missing> {
+    fn sample(&mut self, now: &Moment) -> Result<Option<Connectivity>, Missing> {
+        let time_us = now.time_us.ok_or(Missing::ClockUnset)?;
         if !self.is_up(time_us) {
             // A link that is down answers no question but this one.
-            return Ok(Connectivity { up: false, loss_pct: Some(100.0), ..Connectivity::default() });
+            return Ok(Some(Connectivity { up: false, loss_pct: Some(100.0), ..Connectivity::default() }));
         }
-        let local = Local::at(time_us, utc_offset_s);
+        let local = Local::at(time_us, now.utc_offset_s);
         let share = SQUARE.value(local) * (1.0 + 0.15 * noise(self.seed ^ 1, 240, time_us));
         // When local clocks are set back an hour the counters wait for them.
         self.guest_hours = self.guest_hours.max(SQUARE.hours_since_zero(local) * self.guests_max);
         let latency_ms = 9.0 + 22.0 * share + 4.0 * noise(self.seed ^ 2, 15, time_us);
         let loss_pct = (0.6 * noise(self.seed ^ 3, 45, time_us)).max(0.0);
-        Ok(Connectivity {
+        Ok(Some(Connectivity {
             up: true,
             clients: Some(libm::round(share * self.guests_max) as i32),
             rx_bytes: Some((self.guest_hours * RX_BYTES_PER_HOUR) as i64),
             tx_bytes: Some((self.guest_hours * TX_BYTES_PER_HOUR) as i64),
             latency_ms: Some(rounded(latency_ms, 10.0)),
             loss_pct: Some(rounded(loss_pct, 10.0)),
-        })
+        }))
     }
 }

@@ -3,7 +3,10 @@
 use zeugma_schemas::domains::Energy;
 
 use super::profile::{Local, Week, fraction, noise, rounded};
-use crate::sensor::{Missing, Sensor};
+use crate::{
+    clock::Moment,
+    sensor::{Missing, Sensor},
+};
 
 /// Share of the greatest load, by the hour.
 const OFFICE: Week = Week {
@@ -47,8 +50,9 @@ impl Meter {
 impl Sensor for Meter {
     type Reading = Energy;
 
-    fn sample(&mut self, time_us: i64, utc_offset_s: i32) -> Result<Energy, Missing> {
-        let local = Local::at(time_us, utc_offset_s);
+    fn sample(&mut self, now: &Moment) -> Result<Option<Energy>, Missing> {
+        let time_us = now.time_us.ok_or(Missing::ClockUnset)?;
+        let local = Local::at(time_us, now.utc_offset_s);
         let load = OFFICE.value(local)
             * (1.0 + 0.06 * noise(self.seed ^ 2, 300, time_us) + 0.03 * noise(self.seed ^ 3, 20, time_us));
         let power_w = self.load_max_w * load;
@@ -76,6 +80,6 @@ impl Sensor for Meter {
             reading.current_l2_a = amperes(1, 0.33);
             reading.current_l3_a = amperes(2, 0.31 - lean);
         }
-        Ok(reading)
+        Ok(Some(reading))
     }
 }

@@ -5,7 +5,10 @@ use core::f64::consts::TAU;
 use zeugma_schemas::domains::Fleet;
 
 use super::profile::{Local, fraction, noise, rounded};
-use crate::sensor::{Missing, Sensor};
+use crate::{
+    clock::Moment,
+    sensor::{Missing, Sensor},
+};
 
 /// Stops of a round.
 const STOPS: usize = 12;
@@ -118,8 +121,9 @@ impl Vehicle {
 impl Sensor for Vehicle {
     type Reading = Fleet;
 
-    fn sample(&mut self, time_us: i64, utc_offset_s: i32) -> Result<Fleet, Missing> {
-        let local = Local::at(time_us, utc_offset_s);
+    fn sample(&mut self, now: &Moment) -> Result<Option<Fleet>, Missing> {
+        let time_us = now.time_us.ok_or(Missing::ClockUnset)?;
+        let local = Local::at(time_us, now.utc_offset_s);
         let spot = self.spot(local.hour);
         let (from, to) = (self.stops[spot.leg], self.stops[(spot.leg + 1) % STOPS]);
         let (east, north) = (to.0 - from.0, to.1 - from.1);
@@ -131,7 +135,7 @@ impl Sensor for Vehicle {
         let in_service = SERVICE_H.contains(&local.hour) && spot.driven_m < day_m;
         // Six hours of the night fill what the day took.
         let spent = if local.hour < SERVICE_H.start { 1.0 - local.hour / 5.0 } else { spot.driven_m / day_m };
-        Ok(Fleet {
+        Ok(Some(Fleet {
             latitude: rounded(self.centre.latitude + y / METRES_PER_DEGREE, 1e6),
             longitude: rounded(self.centre.longitude + x / per_degree_east, 1e6),
             altitude_m: Some(rounded(self.altitude_m + 3.0 * noise(self.seed ^ 5, 60, time_us), 10.0)),
@@ -146,6 +150,6 @@ impl Sensor for Vehicle {
             soc_pct: Some(rounded(96.0 - 70.0 * spent, 10.0)),
             satellites: Some(11 + libm::round(3.0 * noise(self.seed ^ 6, 120, time_us)) as i32),
             hdop: Some(rounded(0.9 + 0.2 * noise(self.seed ^ 6, 120, time_us), 100.0)),
-        })
+        }))
     }
 }

@@ -3,7 +3,10 @@
 use zeugma_schemas::domains::Parking;
 
 use super::profile::{Local, Week, fraction, noise, rounded};
-use crate::sensor::{Missing, Sensor};
+use crate::{
+    clock::Moment,
+    sensor::{Missing, Sensor},
+};
 
 /// Share of the spaces taken, by the hour.
 const TOWN: Week = Week {
@@ -34,18 +37,19 @@ impl CarPark {
 impl Sensor for CarPark {
     type Reading = Parking;
 
-    fn sample(&mut self, time_us: i64, utc_offset_s: i32) -> Result<Parking, Missing> {
-        let local = Local::at(time_us, utc_offset_s);
+    fn sample(&mut self, now: &Moment) -> Result<Option<Parking>, Missing> {
+        let time_us = now.time_us.ok_or(Missing::ClockUnset)?;
+        let local = Local::at(time_us, now.utc_offset_s);
         let share = TOWN.value(local)
             * (0.97 + 0.08 * noise(self.seed ^ 1, 1_800, time_us) + 0.02 * noise(self.seed ^ 2, 60, time_us));
         let occupied = libm::round(share * f64::from(self.total_spaces)) as i32;
         // Warmest at three in the afternoon.
         let daily = libm::cos((local.hour - 15.0) / 24.0 * core::f64::consts::TAU);
         let temperature_c = 14.0 + 5.0 * daily + 2.0 * noise(self.seed ^ 3, 7_200, time_us);
-        Ok(Parking {
+        Ok(Some(Parking {
             occupied_spaces: occupied.clamp(0, self.total_spaces),
             total_spaces: Some(self.total_spaces),
             temperature_c: Some(rounded(temperature_c, 10.0)),
-        })
+        }))
     }
 }

@@ -10,7 +10,8 @@ use zeugma_firmware::{
     batch::Format,
     board::{Board, Event},
     clock::Moment,
-    device::{Device, Settings},
+    device::{Buffers, Device, Settings},
+    outbox::{NoFlash, Outbox, Room},
     random::Random,
     schedule::{Channel, Pace},
     sensor::{Missing, Sensor},
@@ -30,15 +31,16 @@ struct Counter(i32);
 impl Sensor for Counter {
     type Reading = Parking;
 
-    fn sample(&mut self, _time_us: i64, _utc_offset_s: i32) -> Result<Parking, Missing> {
+    fn sample(&mut self, _now: &Moment) -> Result<Option<Parking>, Missing> {
         self.0 += 1;
-        Ok(Parking { occupied_spaces: self.0, ..Parking::default() })
+        Ok(Some(Parking { occupied_spaces: self.0, ..Parking::default() }))
     }
 }
 
 #[derive(Default)]
 struct Bench {
-    clock_unset: bool,
+    /// The clock is set so long after the start.
+    clock_set_after: Duration,
     taken: u64,
     acknowledged: u64,
     refused: u64,
@@ -49,7 +51,8 @@ struct Bench {
 impl Board for Bench {
     fn now(&self) -> Moment {
         let at = Instant::now();
-        let time_us = (!self.clock_unset).then_some(START_US + at.as_micros() as i64);
+        let time_us =
+            (at.as_micros() >= self.clock_set_after.as_micros()).then_some(START_US + at.as_micros() as i64);
         Moment { at, time_us, utc_offset_s: 0 }
     }
 
@@ -60,7 +63,7 @@ impl Board for Bench {
             Event::Refused(count) => self.refused += count as u64,
             Event::Dropped(count) => self.dropped += count,
             Event::Missing { reason, count } => *self.missing.entry(reason.to_string()).or_default() += count,
-            Event::Connected | Event::Lost(_) => {}
+            Event::FlashFailed | Event::Connected | Event::Lost(_) => {}
         }
     }
 }
@@ -72,8 +75,6 @@ fn settings(pace: Pace, readings_max: Option<u64>) -> Settings<'static> {
         format: Format::Json,
         pace,
         health_every: Duration::from_secs(60),
-        boot: 1,
-        seq_first: 0,
         readings_max,
         pause_max: Duration::from_secs(60),
     }
@@ -81,15 +82,20 @@ fn settings(pace: Pace, readings_max: Option<u64>) -> Settings<'static> {
 
 const EACH_SECOND: Pace = Pace::Every(Duration::from_secs(1));
 
-fn device(settings: Settings<'_>) -> Device<Counter, RECORDS, BYTES> {
-    Device::new(&settings, Counter(0), Random::seeded(7)).expect("names are valid")
+type Counting = Device<'static, Counter, NoFlash, RECORDS, BYTES>;
+
+/// A device and its buffers, in memory that nobody takes back.
+fn device(settings: Settings<'_>) -> (Counting, &'static mut Buffers) {
+    let outbox = Outbox::in_ram(Box::leak(Box::default()), 1, 0);
+    let device = Device::new(&settings, Counter(0), outbox, Random::seeded(7));
+    (device.expect("names are valid"), Box::leak(Box::default()))
 }
 
 /// Runs a device that takes `count` readings at `pace`, until all are acknowledged.
 fn run(broker: &Broker, pace: Pace, count: u64) -> Bench {
     let mut bench = Bench::default();
-    let mut device = device(settings(pace, Some(count)));
-    block_on(device.run(&mut broker.clone(), &mut bench, std::future::pending()));
+    let (mut device, buffers) = device(settings(pace, Some(count)));
+    block_on(device.run(&mut broker.clone(), &mut bench, std::future::pending(), buffers));
     assert_eq!(device.outbox_len(), 0);
     bench
 }
@@ -98,13 +104,19 @@ fn run(broker: &Broker, pace: Pace, count: u64) -> Bench {
 fn seqs(readings: &[String]) -> Vec<u64> {
     let mut seqs = Vec::new();
     for reading in readings {
-        let field = reading.split(',').find_map(|f| f.strip_prefix("\"seq\":")).expect("a seq");
-        let seq = field.parse().expect("a number");
+        let seq = number(reading, "seq") as u64;
         if !seqs.contains(&seq) {
             seqs.push(seq);
         }
     }
     seqs
+}
+
+/// A field of a reading in JSON.
+fn number(reading: &str, field: &str) -> i64 {
+    let start = reading.find(&format!("\"{field}\":")).expect("the field") + field.len() + 3;
+    let digits = reading[start..].split(|c: char| !c.is_ascii_digit()).next();
+    digits.and_then(|digits| digits.parse().ok()).expect("a number")
 }
 
 /// Each (topic, seq) came with the same bytes, however often it came.
@@ -155,11 +167,11 @@ fn channel_that_is_always_refused_does_not_stop_the_other_and_is_tried_ever_less
         false => Answer::Accept,
     });
     let mut bench = Bench::default();
-    let mut device = device(settings(EACH_SECOND, None));
+    let (mut device, buffers) = device(settings(EACH_SECOND, None));
     let hour = Timer::after(Duration::from_secs(1_800));
     block_on(async {
         let mut dial = broker.clone();
-        let running = device.run(&mut dial, &mut bench, hour);
+        let running = device.run(&mut dial, &mut bench, hour, buffers);
         // It never finishes, for what is refused is kept.
         assert!(embassy_time::with_timeout(Duration::from_secs(1_810), running).await.is_err());
     });
@@ -220,10 +232,10 @@ fn unreachable_broker_is_dialled_ever_less_often() {
     let broker = Broker::new(|_, _| Answer::Accept);
     broker.0.borrow_mut().unreachable = usize::MAX;
     let mut bench = Bench::default();
-    let mut device = device(settings(EACH_SECOND, None));
+    let (mut device, buffers) = device(settings(EACH_SECOND, None));
     let day = Duration::from_secs(86_400);
     let lived = embassy_time::with_timeout(day, async {
-        device.run(&mut broker.clone(), &mut bench, std::future::pending()).await;
+        device.run(&mut broker.clone(), &mut bench, std::future::pending(), buffers).await;
     });
     assert!(block_on(lived).is_err());
     // Pauses of 30 to 60 s: 1,440 to 2,880 a day.
@@ -246,9 +258,9 @@ fn silent_broker_is_noticed_and_left() {
     // The first connection never acknowledges; pings are answered, so only the window holds readings back.
     let broker = Broker::new(|n, _| if n < 4 { Answer::Silence } else { Answer::Accept });
     let mut bench = Bench::default();
-    let mut device = device(settings(EACH_SECOND, Some(50)));
+    let (mut device, buffers) = device(settings(EACH_SECOND, Some(50)));
     let running = embassy_time::with_timeout(Duration::from_secs(600), async {
-        device.run(&mut broker.clone(), &mut bench, std::future::pending()).await;
+        device.run(&mut broker.clone(), &mut bench, std::future::pending(), buffers).await;
     });
     let _ = block_on(running);
     assert!(broker.0.borrow().arrivals.len() >= 4);
@@ -257,13 +269,32 @@ fn silent_broker_is_noticed_and_left() {
 }
 
 #[test]
-fn clock_that_was_never_set_makes_no_readings() {
+fn readings_are_held_back_until_the_clock_is_set_and_then_have_the_time_at_which_they_were_taken() {
     let broker = Broker::new(|_, _| Answer::Accept);
-    let mut bench = Bench { clock_unset: true, ..Bench::default() };
-    let mut device = device(settings(EACH_SECOND, None));
-    block_on(device.run(&mut broker.clone(), &mut bench, Timer::after(Duration::from_secs(30))));
-    assert_eq!(bench.taken, 0);
-    assert!(bench.missing[&Missing::ClockUnset.to_string()] >= 30);
+    let mut bench = Bench { clock_set_after: Duration::from_secs(30), ..Bench::default() };
+    let (mut device, buffers) = device(settings(EACH_SECOND, Some(50)));
+    block_on(device.run(&mut broker.clone(), &mut bench, std::future::pending(), buffers));
+    assert_eq!((bench.taken, bench.acknowledged, bench.dropped), (50, 50, 0));
+    let arrivals = &broker.0.borrow().arrivals;
+    let first_s = (arrivals[0].at - Instant::MIN).as_secs();
+    assert!((30..33).contains(&first_s), "nothing leaves before its time is known: {first_s}");
+    let times: Vec<i64> = broker.accepted("parking").iter().map(|reading| number(reading, "time")).collect();
+    assert!(times.iter().all(|us| (START_US..START_US + 60_000_000).contains(us)), "{times:?}");
+    assert!(times.windows(2).all(|pair| (999_000..1_001_000).contains(&(pair[1] - pair[0]))), "{times:?}");
+}
+
+#[test]
+fn clock_that_is_never_set_lets_no_reading_go() {
+    let broker = Broker::new(|_, _| Answer::Accept);
+    let mut bench = Bench { clock_set_after: Duration::MAX, ..Bench::default() };
+    let (mut device, buffers) = device(settings(EACH_SECOND, None));
+    let hour = Duration::from_secs(3_600);
+    let lived = embassy_time::with_timeout(hour, async {
+        device.run(&mut broker.clone(), &mut bench, std::future::pending(), buffers).await;
+    });
+    assert!(block_on(lived).is_err());
+    assert_eq!((broker.0.borrow().arrivals.len(), device.outbox_len()), (0, RECORDS));
+    assert_eq!(RECORDS as u64 + bench.dropped, bench.taken);
 }
 
 #[test]
@@ -271,8 +302,8 @@ fn stopped_device_delivers_what_it_has_and_ends() {
     let broker = Broker::new(|_, _| Answer::Accept);
     broker.0.borrow_mut().unreachable = 6;
     let mut bench = Bench::default();
-    let mut device = device(settings(EACH_SECOND, None));
-    block_on(device.run(&mut broker.clone(), &mut bench, Timer::after(Duration::from_secs(10))));
+    let (mut device, buffers) = device(settings(EACH_SECOND, None));
+    block_on(device.run(&mut broker.clone(), &mut bench, Timer::after(Duration::from_secs(10)), buffers));
     assert!((9..=12).contains(&bench.taken), "{}", bench.taken);
     assert_eq!(bench.acknowledged, bench.taken);
 }
@@ -290,6 +321,8 @@ fn eager_device_takes_no_more_than_it_can_deliver_and_reports_too() {
 #[test]
 fn names_that_no_topic_can_carry_are_refused() {
     let bad = Settings { device: "car/park", ..settings(EACH_SECOND, None) };
-    assert!(Device::<_, RECORDS, BYTES>::new(&bad, Counter(0), Random::seeded(1)).is_err());
+    let mut room = Room::<RECORDS, BYTES>::new();
+    let outbox = Outbox::in_ram(&mut room, 1, 0);
+    assert!(Device::new(&bad, Counter(0), outbox, Random::seeded(1)).is_err());
     assert_eq!(Channel::ALL.len(), 2);
 }

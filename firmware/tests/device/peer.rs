@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, collections::VecDeque, future::poll_fn, rc::Rc, task::Poll, task::Waker};
 
+use embassy_time::Instant;
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 use zeugma_firmware::board::{Dial, Unreachable};
 
@@ -21,6 +22,7 @@ pub struct Arrival {
     pub payload: Vec<u8>,
     pub dup: bool,
     pub answer: Answer,
+    pub at: Instant,
 }
 
 type Script = Box<dyn FnMut(usize, &str) -> Answer>;
@@ -185,7 +187,7 @@ impl Peer {
             Answer::Cut => self.open = false,
         }
         let payload = body[topic_end + 3..].to_vec();
-        self.arrivals.push(Arrival { topic, payload, dup: kind & 0x08 != 0, answer });
+        self.arrivals.push(Arrival { topic, payload, dup: kind & 0x08 != 0, answer, at: Instant::now() });
     }
 
     fn next_packet(&mut self) -> Option<(u8, Vec<u8>)> {

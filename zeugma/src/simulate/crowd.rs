@@ -5,7 +5,8 @@ use std::{cell::Cell, io, rc::Rc, sync::Arc, thread, time::Duration};
 use tokio::{sync::oneshot, task::LocalSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 use zeugma_firmware::{
-    device::{Device, Settings},
+    device::{Buffers, Device, Settings},
+    outbox::{Outbox, Room},
     random::Random,
     sensor::Sensor,
     simulated::{connectivity::Hotspot, energy::Meter, fleet::Vehicle, parking::CarPark},
@@ -94,17 +95,17 @@ async fn live_with<S: Sensor>(
         format: order.format,
         pace: order.pace,
         health_every: embassy_time::Duration::from_micros(order.health_every.as_micros() as u64),
-        boot: 1,
-        seq_first: 0,
         readings_max: order.readings_max,
         pause_max: PAUSE_MAX,
     };
-    let device = Device::<S, RECORDS, BYTES>::new(&settings, sensor, Random::seeded(order.seed));
+    let (mut room, mut buffers) = (Room::<RECORDS, BYTES>::new(), Buffers::new());
+    let outbox = Outbox::in_ram(&mut room, 1, 0);
+    let device = Device::new(&settings, sensor, outbox, Random::seeded(order.seed));
     let mut device = device.expect("the plan gives valid names");
     let connected = Rc::new(Cell::new(false));
     let mut desk = Desk::new(tally, order.town.zone, order.seed, connected.clone());
     tokio::select! {
-        () = device.run(&mut way, &mut desk, stop.cancelled()) => {}
+        () = device.run(&mut way, &mut desk, stop.cancelled(), &mut buffers) => {}
         () = grace_over(&stop, &connected) => {}
     }
 }

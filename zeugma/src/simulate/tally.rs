@@ -68,6 +68,7 @@ impl Tally {
             Event::Connected => self.note_connected(),
             Event::Lost(lost) => self.note_lost(lost, was_connected),
             Event::Missing { reason, count } => tracing::debug!(count, "no reading: {reason}"),
+            Event::FlashFailed => tracing::warn!("a flash failed"),
         }
     }
 

@@ -1,0 +1,244 @@
+//! Readings on flash: a queue that outlives a loss of power, and beside it what the device must not forget.
+//!
+//! The queue is `sequential-storage`'s, whose records are whole or not there, whichever word the power went
+//! at. Its first eighth, at least two pages, holds the [`Memory`], which is written as often as readings are
+//! taken from the queue and then wears out no sooner than that.
+
+use core::ops::Range;
+
+use embedded_storage_async::nor_flash::MultiwriteNorFlash;
+use sequential_storage::{
+    Error,
+    cache::{Cache, Uncached, page_states::CalculatedPageStates},
+    map::{MapConfig, MapStorage},
+    queue::{QueueConfig, QueueStorage},
+};
+
+use crate::{
+    anchor::{Anchors, Fixed, Offsets},
+    device::RECORD_BYTES_MAX,
+    memory::{MEMORY_BYTES, Memory},
+    record::{HEAD_BYTES_MAX, Key, Record, Stamp},
+    ring::Ring,
+};
+
+/// The flash did not do as it was told, or is too small: four pages are the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the flash does not work")]
+pub struct FlashFailed;
+
+/// Room for the largest record, in words of the largest size there is.
+pub type RecordBytes = [u8; (HEAD_BYTES_MAX + RECORD_BYTES_MAX).next_multiple_of(32)];
+
+/// An item of the map: its key, its value, and room for the longest word.
+const MEMORY_BUF_BYTES: usize = MEMORY_BYTES + 32;
+
+const MEMORY_KEY: u8 = 1;
+
+type QueueCache = Cache<CalculatedPageStates, Uncached, Uncached>;
+type MemoryMap<'f, F> = MapStorage<u8, &'f mut F, Cache<Uncached, Uncached, Uncached, u8>>;
+
+/// The queue and the memory, in one flash.
+pub struct Flash<'r, F: MultiwriteNorFlash> {
+    queue: QueueStorage<F, QueueCache>,
+    memory: Range<u32>,
+    buf: &'r mut RecordBytes,
+}
+
+/// What stands in the queue when the device starts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Found {
+    /// What was noted, brought up to the last record of the queue.
+    pub memory: Memory,
+    /// How many readings wait.
+    pub count: usize,
+}
+
+/// Why loading stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// There is no more.
+    End,
+    /// The ring is full.
+    Full,
+    /// The next reading has ticks of this earlier start.
+    Ask(u32),
+}
+
+/// What loading did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loaded {
+    /// So many readings came into the ring.
+    pub count: usize,
+    /// So many went, as their time will never be known.
+    pub untimed: u32,
+    /// And why it stopped.
+    pub stopped: Stopped,
+}
+
+impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
+    /// In `flash` from the byte `start` on, which begins a page.
+    pub fn new(flash: F, start: u32, buf: &'r mut RecordBytes) -> Result<Self, FlashFailed> {
+        let page = F::ERASE_SIZE as u32;
+        let pages = (flash.capacity() as u32).saturating_sub(start) / page;
+        if pages < 4 {
+            return Err(FlashFailed);
+        }
+        let memory = start..start + (pages / 8).max(2) * page;
+        let queue = memory.end..start + pages * page;
+        let page_count = ((queue.end - queue.start) / page) as usize;
+        let config = QueueConfig::try_new(queue).map_err(|_| FlashFailed)?;
+        let cache = Cache::new(CalculatedPageStates::new(page_count), Uncached, Uncached);
+        Ok(Flash { queue: QueueStorage::new(flash, config, cache), memory, buf })
+    }
+
+    /// Reads all that stands there.
+    pub async fn open(&mut self) -> Result<Found, FlashFailed> {
+        let memory = self.recall().await?;
+        let Flash { queue, buf, .. } = self;
+        let mut found = Found { memory, count: 0 };
+        let Memory { seq, last_us, .. } = &mut found.memory;
+        let mut untimed: [Option<(u32, i64)>; 2] = [None; 2];
+        let mut entries = queue.iter().await.map_err(failed)?;
+        while let Some(entry) = entries.next(&mut buf[..]).await.map_err(failed)? {
+            match Record::decode(&entry) {
+                Some(Record::Reading { key, stamp, .. }) => {
+                    found.count += 1;
+                    let channel = key.channel as usize;
+                    seq[channel] = seq[channel].max(key.seq.saturating_add(1));
+                    match stamp {
+                        Stamp::Time(us) => last_us[channel] = last_us[channel].max(us),
+                        Stamp::Ticks { boot, us } => untimed[channel] = Some((boot, us)),
+                    }
+                }
+                Some(Record::Anchor { boot, offset_us }) => {
+                    for channel in 0..2 {
+                        let ticks = untimed[channel].filter(|last| last.0 == boot).map(|last| last.1);
+                        let time_us = ticks.map_or(0, |us| us.saturating_add(offset_us[channel]));
+                        last_us[channel] = last_us[channel].max(time_us);
+                    }
+                }
+                None => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Adds a record as the newest; `false` if there is no room.
+    pub async fn push(&mut self, record: &Record<'_>) -> Result<bool, FlashFailed> {
+        let len = record.encode(self.buf);
+        match self.queue.push(&self.buf[..len], false).await {
+            Ok(()) => Ok(true),
+            Err(Error::FullStorage) => Ok(false),
+            Err(err) => Err(failed(err)),
+        }
+    }
+
+    /// Drops the oldest record; answers which reading it was, `Some(None)` for a record that is no reading,
+    /// and `None` where nothing is left.
+    pub async fn drop_oldest(&mut self) -> Result<Option<Option<Key>>, FlashFailed> {
+        let oldest = self.queue.pop(self.buf).await.map_err(failed)?;
+        Ok(oldest.map(|bytes| match Record::decode(bytes) {
+            Some(Record::Reading { key, .. }) => Some(key),
+            _ => None,
+        }))
+    }
+
+    /// Removes the readings from `first` to `last`, which are of one channel.
+    pub async fn remove(&mut self, first: Key, last: Key) -> Result<(), FlashFailed> {
+        let Flash { queue, buf, .. } = self;
+        let mut entries = queue.iter().await.map_err(failed)?;
+        let mut is_oldest = true;
+        while let Some(entry) = entries.next(&mut buf[..]).await.map_err(failed)? {
+            let goes = match Record::decode(&entry) {
+                Some(Record::Reading { key, .. }) if key.channel == first.channel => {
+                    if key.seq > last.seq {
+                        break;
+                    }
+                    key.seq >= first.seq
+                }
+                Some(Record::Reading { .. }) => false,
+                // With no reading before it, nobody needs it any more.
+                Some(Record::Anchor { .. }) | None => is_oldest,
+            };
+            if goes {
+                entry.pop().await.map_err(failed)?;
+            } else {
+                is_oldest = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills `ring` with the readings from `next_seq` of their channel on, which moves on.
+    pub async fn load<const R: usize, const B: usize>(
+        &mut self,
+        ring: &mut Ring<R, B>,
+        next_seq: &mut [u32; 2],
+        anchors: &Anchors,
+    ) -> Result<Loaded, FlashFailed> {
+        let mut loaded = Loaded { count: 0, untimed: 0, stopped: Stopped::End };
+        let Flash { queue, buf, .. } = self;
+        let mut entries = queue.iter().await.map_err(failed)?;
+        while let Some(entry) = entries.next(&mut buf[..]).await.map_err(failed)? {
+            let Some(Record::Reading { key, stamp, fields }) = Record::decode(&entry) else { continue };
+            let next = &mut next_seq[key.channel as usize];
+            if key.seq < *next {
+                continue;
+            }
+            if !ring.has_room(1, fields.len()) {
+                return Ok(Loaded { stopped: Stopped::Full, ..loaded });
+            }
+            match anchors.fix(key.channel, stamp) {
+                Fixed::Stamp(stamp) => {
+                    ring.push(key, stamp, fields);
+                    loaded.count += 1;
+                }
+                Fixed::Never => {
+                    entry.pop().await.map_err(failed)?;
+                    loaded.untimed += 1;
+                }
+                Fixed::Ask(boot) => return Ok(Loaded { stopped: Stopped::Ask(boot), ..loaded }),
+            }
+            *next = key.seq.saturating_add(1);
+        }
+        Ok(loaded)
+    }
+
+    /// The offsets of an earlier start, if it ever knew the time.
+    pub async fn offsets(&mut self, boot: u32) -> Result<Option<Offsets>, FlashFailed> {
+        let Flash { queue, buf, .. } = self;
+        let mut entries = queue.iter().await.map_err(failed)?;
+        while let Some(entry) = entries.next(&mut buf[..]).await.map_err(failed)? {
+            if let Some(Record::Anchor { boot: of, offset_us }) = Record::decode(&entry)
+                && of == boot
+            {
+                return Ok(Some(offset_us));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes `memory`.
+    pub async fn note(&mut self, memory: &Memory) -> Result<(), FlashFailed> {
+        let bytes = memory.to_bytes();
+        let mut buf = [0; MEMORY_BUF_BYTES];
+        self.map()?.store_item(&mut buf, &MEMORY_KEY, &bytes).await.map_err(failed)
+    }
+
+    async fn recall(&mut self) -> Result<Memory, FlashFailed> {
+        let mut buf = [0; MEMORY_BUF_BYTES];
+        let bytes: Option<[u8; MEMORY_BYTES]> =
+            self.map()?.fetch_item(&mut buf, &MEMORY_KEY).await.map_err(failed)?;
+        Ok(bytes.and_then(|bytes| Memory::from_bytes(&bytes)).unwrap_or_default())
+    }
+
+    fn map(&mut self) -> Result<MemoryMap<'_, F>, FlashFailed> {
+        let config = MapConfig::try_new(self.memory.clone()).map_err(|_| FlashFailed)?;
+        Ok(MapStorage::new(self.queue.flash(), config, Cache::new_uncached()))
+    }
+}
+
+fn failed<E>(_: Error<E>) -> FlashFailed {
+    FlashFailed
+}

@@ -1,0 +1,318 @@
+//! The outbox on flash against a model, with the power going at any word.
+//!
+//! `ZEUGMA_CUTS=10000 cargo test -p zeugma-firmware --test outbox` tries as many cuts as it is told.
+
+mod nor;
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use embassy_time::Instant;
+use zeugma_firmware::{
+    batch::{Batch, Format},
+    clock::Moment,
+    flash::FlashFailed,
+    outbox::Outbox,
+    random::Random,
+    schedule::Channel,
+};
+use zeugma_schemas::domains::avro_head;
+
+use nor::Nor;
+
+const START_US: i64 = 1_790_000_000_000_000;
+
+/// Small, so that it is often full and often read anew.
+type Small = Outbox<'static, Nor, 8, 256>;
+
+/// Opens an outbox in memory that nobody takes back, as a start of the device does.
+fn open<const R: usize, const B: usize>(nor: &Nor) -> Result<Outbox<'static, Nor, R, B>, FlashFailed> {
+    now(Outbox::open(nor.clone(), 0, Box::leak(Box::default())))
+}
+
+fn small(nor: &Nor) -> Result<Small, FlashFailed> {
+    open(nor)
+}
+
+/// Flash in memory never waits.
+fn now<T>(work: impl Future<Output = T>) -> T {
+    match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("memory does not wait"),
+    }
+}
+
+fn moment(us: u64) -> Moment {
+    Moment { at: Instant::from_micros(us), time_us: Some(START_US + us as i64), utc_offset_s: 0 }
+}
+
+fn before_the_time_is_known(us: u64) -> Moment {
+    Moment { time_us: None, ..moment(us) }
+}
+
+/// A reading, as it is published.
+#[derive(Debug, Clone, PartialEq)]
+struct Reading {
+    seq: u32,
+    time_us: i64,
+    fields: Vec<u8>,
+}
+
+impl Reading {
+    /// The `seq`-th, of 9 to 24 bytes.
+    fn taken(seq: u32, time_us: i64) -> Reading {
+        Reading { seq, time_us, fields: vec![seq as u8; 9 + seq as usize % 16] }
+    }
+
+    fn frame(&self) -> Vec<u8> {
+        let mut buf = [0; 64];
+        let len = avro_head(1, self.time_us, self.seq.into(), &mut buf).expect("room for a head");
+        [&buf[..len], &self.fields].concat()
+    }
+}
+
+/// The payload of the next batch of up to `count_max` readings, under way as `ticket`.
+fn gather<const R: usize, const B: usize>(
+    outbox: &mut Outbox<'_, Nor, R, B>,
+    channel: Channel,
+    ticket: u8,
+    count_max: usize,
+) -> (usize, Vec<u8>) {
+    now(outbox.fill());
+    let mut buf = [0; 4096];
+    let mut batch = Batch::new(Format::Avro, 1, count_max, &mut buf);
+    let count = outbox.gather(channel, ticket, &mut batch);
+    let place = batch.finish();
+    (count, buf[place].to_vec())
+}
+
+/// All readings of `channel` in the order in which they are sent, each as its frame; they leave the outbox.
+fn drain<const R: usize, const B: usize>(
+    outbox: &mut Outbox<'_, Nor, R, B>,
+    channel: Channel,
+) -> VecDeque<Vec<u8>> {
+    let mut frames = VecDeque::new();
+    loop {
+        let (count, frame) = gather(outbox, channel, 0, 1);
+        if count == 0 {
+            return frames;
+        }
+        now(outbox.delivered(0));
+        frames.push_back(frame);
+    }
+}
+
+#[test]
+fn readings_outlive_a_loss_of_power_and_leave_once() {
+    let nor = Nor::new(8);
+    let mut outbox = small(&nor).expect("flash");
+    for seq in 0..40 {
+        now(outbox.push(Channel::Sensor, &moment(seq), &Reading::taken(seq as u32, 0).fields));
+    }
+    let mut outbox = small(&nor).expect("flash");
+    assert_eq!((outbox.len(), outbox.boot(), outbox.dropped()), (40, 2, 0));
+    let frames = drain(&mut outbox, Channel::Sensor);
+    let expected: Vec<_> =
+        (0..40).map(|seq| Reading::taken(seq, START_US + i64::from(seq)).frame()).collect();
+    assert_eq!(frames, expected);
+    let outbox = small(&nor).expect("flash");
+    assert_eq!((outbox.len(), outbox.boot()), (0, 3));
+}
+
+#[test]
+fn numbers_and_times_go_on_where_they_ended_even_if_the_clock_went_back_and_nothing_is_left() {
+    let nor = Nor::new(8);
+    let mut outbox = small(&nor).expect("flash");
+    for channel in Channel::ALL {
+        now(outbox.push(channel, &moment(5_000_000), b"first"));
+        assert_eq!(drain(&mut outbox, channel).len(), 1);
+    }
+    let mut outbox = small(&nor).expect("flash");
+    for channel in Channel::ALL {
+        now(outbox.push(channel, &moment(1_000), b"second"));
+        let expected = Reading { seq: 1, time_us: START_US + 5_000_001, fields: b"second".to_vec() };
+        assert_eq!(drain(&mut outbox, channel), [expected.frame()]);
+    }
+}
+
+#[test]
+fn oldest_are_dropped_first_when_full_and_counted_across_starts() {
+    let nor = Nor::new(6);
+    let mut outbox = small(&nor).expect("flash");
+    let count = 400;
+    let mut dropped = 0;
+    for seq in 0..count {
+        dropped += now(outbox.push(Channel::Sensor, &moment(seq.into()), &Reading::taken(seq, 0).fields));
+    }
+    assert!(dropped > 200, "{dropped}");
+    assert_eq!((outbox.len() as u32, outbox.dropped()), (count - dropped, dropped));
+    let mut outbox = small(&nor).expect("flash");
+    assert_eq!((outbox.len() as u32, outbox.dropped()), (count - dropped, dropped));
+    let kept: Vec<_> =
+        (dropped..count).map(|seq| Reading::taken(seq, START_US + i64::from(seq)).frame()).collect();
+    assert_eq!(drain(&mut outbox, Channel::Sensor), kept);
+}
+
+#[test]
+fn readings_from_before_the_time_was_known_get_it_once_and_keep_it_after_a_loss_of_power() {
+    let nor = Nor::new(8);
+    let mut outbox = small(&nor).expect("flash");
+    for seq in 0..20 {
+        now(outbox.push(Channel::Sensor, &before_the_time_is_known(1_000 * seq), &[seq as u8]));
+    }
+    assert_eq!(gather(&mut outbox, Channel::Sensor, 0, 99).0, 0, "nothing leaves without a time");
+    now(outbox.anchor(&moment(60_000)));
+    now(outbox.push(Channel::Sensor, &moment(70_000), &[20]));
+    let first = gather(&mut outbox, Channel::Sensor, 0, 99).1;
+    let mut outbox = small(&nor).expect("flash");
+    // The clock of the next start is an hour ahead: what has a time keeps it.
+    now(outbox.push(Channel::Sensor, &moment(3_600_000_000), &[21]));
+    let frames = drain(&mut outbox, Channel::Sensor);
+    let at_ms: Vec<i64> = (0..20).chain([70, 3_600_000]).collect();
+    let frame = |(seq, ms): (usize, &i64)| {
+        Reading { seq: seq as u32, time_us: START_US + ms * 1_000, fields: vec![seq as u8] }.frame()
+    };
+    let expected: Vec<_> = at_ms.iter().enumerate().map(frame).collect();
+    assert_eq!(frames, expected);
+    assert!(first.starts_with(&expected[..8].concat()), "the same bytes on every retry");
+}
+
+#[test]
+fn readings_of_an_earlier_start_that_never_knew_the_time_are_dropped_and_counted() {
+    let nor = Nor::new(8);
+    let mut outbox = small(&nor).expect("flash");
+    now(outbox.push(Channel::Sensor, &before_the_time_is_known(1), b"lost"));
+    now(outbox.push(Channel::Health, &before_the_time_is_known(2), b"lost"));
+    let mut outbox = small(&nor).expect("flash");
+    now(outbox.push(Channel::Sensor, &before_the_time_is_known(3), b"kept"));
+    now(outbox.anchor(&moment(1_000)));
+    let expected = Reading { seq: 1, time_us: START_US + 3, fields: b"kept".to_vec() };
+    assert_eq!(drain(&mut outbox, Channel::Sensor), [expected.frame()]);
+    assert_eq!((outbox.len(), outbox.dropped()), (0, 2));
+    assert_eq!(small(&nor).expect("flash").dropped(), 2);
+}
+
+#[test]
+fn batch_whose_older_neighbour_is_under_way_takes_none_of_it_along() {
+    let nor = Nor::new(8);
+    let mut outbox = open::<32, 1024>(&nor).expect("flash");
+    for seq in 0..9 {
+        now(outbox.push(Channel::Sensor, &moment(seq), &[seq as u8]));
+    }
+    // Three are refused while the three behind them are under way.
+    assert_eq!(gather(&mut outbox, Channel::Sensor, 0, 3).0, 3);
+    assert_eq!(gather(&mut outbox, Channel::Sensor, 1, 3).0, 3);
+    outbox.release(0);
+    assert_eq!(gather(&mut outbox, Channel::Sensor, 2, 9).0, 3);
+    assert_eq!(now(outbox.delivered(2)), 3);
+    let mut outbox = open::<32, 1024>(&nor).expect("flash");
+    assert_eq!(outbox.len(), 6);
+    assert_eq!(drain(&mut outbox, Channel::Sensor).len(), 6);
+}
+
+#[test]
+fn pages_wear_evenly() {
+    let nor = Nor::new(16);
+    let mut outbox = small(&nor).expect("flash");
+    for seq in 0..20_000 {
+        now(outbox.push(Channel::Sensor, &moment(seq), &Reading::taken(seq as u32, 0).fields));
+        gather(&mut outbox, Channel::Sensor, 0, 1);
+        now(outbox.delivered(0));
+    }
+    let erased = &nor.0.borrow().erased;
+    let (memory, queue) = erased.split_at(2);
+    for pages in [memory, queue] {
+        let (least, most) = (pages.iter().min().expect("a page"), pages.iter().max().expect("a page"));
+        assert!(*least > 20 && most - least <= 1, "{erased:?}");
+    }
+}
+
+/// What a device took and delivered, through all its starts.
+#[derive(Default)]
+struct Life {
+    /// Taken and not delivered, the oldest first.
+    kept: VecDeque<Reading>,
+    /// The reading that was being written when the power went.
+    in_doubt: Option<Reading>,
+    /// Of the oldest, so many were being removed when the power went.
+    leaving: usize,
+    taken: u32,
+}
+
+impl Life {
+    /// One start: takes readings and delivers some, as chance will have it, until the power goes.
+    fn live(&mut self, nor: &Nor, random: &mut Random) {
+        self.settle(nor);
+        nor.0.borrow_mut().power = Some(1 + random.below(400) as usize);
+        let Ok(mut outbox) = small(nor) else { return };
+        while nor.has_power() {
+            // Seldom full, often empty, and 100 at most: what is dropped is for another test.
+            if self.kept.len() < 100 && random.below(7) < 4 {
+                self.push(&mut outbox, nor);
+            } else {
+                self.deliver(&mut outbox, nor, random);
+            }
+        }
+    }
+
+    fn push(&mut self, outbox: &mut Small, nor: &Nor) {
+        let seq = outbox.seq(Channel::Sensor);
+        let reading = Reading::taken(seq, START_US + i64::from(seq));
+        let dropped = now(outbox.push(Channel::Sensor, &moment(seq.into()), &reading.fields));
+        if nor.has_power() {
+            assert_eq!(dropped, 0, "there is room");
+            self.kept.push_back(reading);
+            self.taken += 1;
+        } else {
+            self.in_doubt = Some(reading);
+        }
+    }
+
+    fn deliver(&mut self, outbox: &mut Small, nor: &Nor, random: &mut Random) {
+        let (count, payload) = gather(outbox, Channel::Sensor, 0, 1 + random.below(4) as usize);
+        let expected: Vec<u8> = self.kept.iter().take(count).flat_map(Reading::frame).collect();
+        // Without power nothing can be read, but what is in RAM is right.
+        assert_eq!(payload, expected, "the oldest leave first, in order");
+        now(outbox.delivered(0));
+        if nor.has_power() {
+            self.kept.drain(..count);
+        } else {
+            self.leaving = count;
+        }
+    }
+
+    /// After a loss of power: what was there is there, but for what was on its way in or out.
+    fn settle(&mut self, nor: &Nor) {
+        let mut copy = small(&nor.copy()).expect("flash that has power can be opened");
+        let there = drain(&mut copy, Channel::Sensor);
+        let (leaving, in_doubt) = (std::mem::take(&mut self.leaving), self.in_doubt.take());
+        let sure = self.kept.len();
+        self.kept.extend(in_doubt);
+        let is_gone = |reading: &Reading| there.front() != Some(&reading.frame());
+        let gone = self.kept.iter().take(leaving).take_while(|reading| is_gone(reading)).count();
+        self.kept.drain(..gone);
+        assert!(there.len() >= sure - gone, "{} of {sure} are there, {gone} were leaving", there.len());
+        self.kept.truncate(there.len());
+        assert_eq!(there, self.kept.iter().map(Reading::frame).collect::<Vec<_>>());
+        // A number is used again only if its reading was not kept.
+        self.taken += u32::from(self.kept.len() + gone > sure);
+        assert_eq!(copy.seq(Channel::Sensor), self.taken);
+    }
+}
+
+#[test]
+fn power_that_goes_at_any_word_loses_nothing_that_was_kept_and_brings_nothing_back() {
+    let cuts = std::env::var("ZEUGMA_CUTS").map_or(500, |cuts| cuts.parse().expect("a number of cuts"));
+    let mut random = Random::seeded(11);
+    let (nor, mut life) = (Nor::new(12), Life::default());
+    for _ in 0..cuts {
+        life.live(&nor, &mut random);
+        nor.0.borrow_mut().power = None;
+    }
+    life.settle(&nor);
+    assert!(life.taken > cuts, "{} readings", life.taken);
+}
