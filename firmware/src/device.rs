@@ -36,6 +36,8 @@ pub struct Settings<'a> {
     pub tenant: &'a str,
     /// Its id within the tenant.
     pub device: &'a str,
+    /// What it tells the broker to be let in: user name and password, of 64 bytes each at most.
+    pub login: Option<(&'a str, &'a [u8])>,
     /// How readings are encoded.
     pub format: Format,
     /// How often the sensor is sampled.
@@ -77,6 +79,7 @@ impl Default for Buffers {
 pub struct Device<'r, S, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> {
     series: [Series; 2],
     client_id: heapless::String<CLIENT_ID_LEN_MAX>,
+    login: Option<(&'r str, &'r [u8])>,
     life: Life<'r, S, F, RECORDS, BYTES>,
 }
 
@@ -87,7 +90,7 @@ where
 {
     /// A device that has not begun.
     pub fn new(
-        settings: &Settings<'_>,
+        settings: &Settings<'r>,
         sensor: S,
         outbox: Outbox<'r, F, RECORDS, BYTES>,
         random: Random,
@@ -99,6 +102,7 @@ where
         Ok(Device {
             series: [Series::new::<S::Reading>(tenant, device), Series::new::<DeviceHealth>(tenant, device)],
             client_id: client_id(tenant, device),
+            login: settings.login,
             life: Life {
                 senses: Senses::new(settings, sensor, outbox, random),
                 publisher: Publisher::new(settings.pause_max),
@@ -125,8 +129,8 @@ where
         let word = pin!(stop);
         let mut stop = Stop::new(word);
         let Buffers { rx, tx, payload } = buffers;
-        let Device { series, client_id, life } = self;
-        let mut session = link::session(rx, tx, client_id);
+        let Device { series, client_id, login, life } = self;
+        let mut session = link::session(rx, tx, client_id, *login);
         life.publisher.forget();
         life.senses.outbox.release_all();
         while !life.senses.is_done() {

@@ -54,6 +54,16 @@ pub struct Found {
     pub count: usize,
 }
 
+/// What becomes of a record that was looked at, and of those behind it.
+enum Next {
+    /// It stays, and the next one is looked at.
+    Stays,
+    /// It goes, and the next one is looked at.
+    Goes,
+    /// It stays, and no other is looked at.
+    End,
+}
+
 /// Why loading stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
@@ -94,14 +104,11 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
 
     /// Reads all that stands there.
     pub async fn open(&mut self) -> Result<Found, FlashFailed> {
-        let memory = self.recall().await?;
-        let Flash { queue, buf, .. } = self;
-        let mut found = Found { memory, count: 0 };
+        let mut found = Found { memory: self.recall().await?, count: 0 };
         let Memory { seq, last_us, .. } = &mut found.memory;
         let mut untimed: [Option<(u32, i64)>; 2] = [None; 2];
-        let mut entries = queue.iter().await.map_err(failed)?;
-        while let Some(entry) = entries.next(&mut buf[..]).await.map_err(failed)? {
-            match Record::decode(&entry) {
+        self.visit(&mut |record| {
+            match record {
                 Some(Record::Reading { key, stamp, .. }) => {
                     found.count += 1;
                     let channel = key.channel as usize;
@@ -120,7 +127,9 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
                 }
                 None => {}
             }
-        }
+            Next::Stays
+        })
+        .await?;
         Ok(found)
     }
 
@@ -146,14 +155,12 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
 
     /// Removes the readings from `first` to `last`, which are of one channel.
     pub async fn remove(&mut self, first: Key, last: Key) -> Result<(), FlashFailed> {
-        let Flash { queue, buf, .. } = self;
-        let mut entries = queue.iter().await.map_err(failed)?;
         let mut is_oldest = true;
-        while let Some(entry) = entries.next(&mut buf[..]).await.map_err(failed)? {
-            let goes = match Record::decode(&entry) {
+        self.visit(&mut |record| {
+            let goes = match record {
                 Some(Record::Reading { key, .. }) if key.channel == first.channel => {
                     if key.seq > last.seq {
-                        break;
+                        return Next::End;
                     }
                     key.seq >= first.seq
                 }
@@ -161,13 +168,10 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
                 // With no reading before it, nobody needs it any more.
                 Some(Record::Anchor { .. }) | None => is_oldest,
             };
-            if goes {
-                entry.pop().await.map_err(failed)?;
-            } else {
-                is_oldest = false;
-            }
-        }
-        Ok(())
+            is_oldest &= goes;
+            if goes { Next::Goes } else { Next::Stays }
+        })
+        .await
     }
 
     /// Fills `ring` with the readings from `next_seq` of their channel on, which moves on.
@@ -178,45 +182,63 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
         anchors: &Anchors,
     ) -> Result<Loaded, FlashFailed> {
         let mut loaded = Loaded { count: 0, untimed: 0, stopped: Stopped::End };
-        let Flash { queue, buf, .. } = self;
-        let mut entries = queue.iter().await.map_err(failed)?;
-        while let Some(entry) = entries.next(&mut buf[..]).await.map_err(failed)? {
-            let Some(Record::Reading { key, stamp, fields }) = Record::decode(&entry) else { continue };
+        self.visit(&mut |record| {
+            let Some(Record::Reading { key, stamp, fields }) = record else { return Next::Stays };
             let next = &mut next_seq[key.channel as usize];
             if key.seq < *next {
-                continue;
+                return Next::Stays;
             }
             if !ring.has_room(1, fields.len()) {
-                return Ok(Loaded { stopped: Stopped::Full, ..loaded });
+                loaded.stopped = Stopped::Full;
+                return Next::End;
             }
-            match anchors.fix(key.channel, stamp) {
+            let goes = match anchors.fix(key.channel, stamp) {
                 Fixed::Stamp(stamp) => {
                     ring.push(key, stamp, fields);
                     loaded.count += 1;
+                    Next::Stays
                 }
                 Fixed::Never => {
-                    entry.pop().await.map_err(failed)?;
                     loaded.untimed += 1;
+                    Next::Goes
                 }
-                Fixed::Ask(boot) => return Ok(Loaded { stopped: Stopped::Ask(boot), ..loaded }),
-            }
+                Fixed::Ask(boot) => {
+                    loaded.stopped = Stopped::Ask(boot);
+                    return Next::End;
+                }
+            };
             *next = key.seq.saturating_add(1);
-        }
+            goes
+        })
+        .await?;
         Ok(loaded)
     }
 
     /// The offsets of an earlier start, if it ever knew the time.
     pub async fn offsets(&mut self, boot: u32) -> Result<Option<Offsets>, FlashFailed> {
-        let Flash { queue, buf, .. } = self;
-        let mut entries = queue.iter().await.map_err(failed)?;
-        while let Some(entry) = entries.next(&mut buf[..]).await.map_err(failed)? {
-            if let Some(Record::Anchor { boot: of, offset_us }) = Record::decode(&entry)
-                && of == boot
-            {
-                return Ok(Some(offset_us));
+        let mut offsets = None;
+        self.visit(&mut |record| match record {
+            Some(Record::Anchor { boot: of, offset_us }) if of == boot => {
+                offsets = Some(offset_us);
+                Next::End
+            }
+            _ => Next::Stays,
+        })
+        .await?;
+        Ok(offsets)
+    }
+
+    /// Looks at each record, the oldest first; `None` stands for one that is none of ours.
+    async fn visit(&mut self, look: &mut dyn FnMut(Option<Record<'_>>) -> Next) -> Result<(), FlashFailed> {
+        let mut entries = self.queue.iter().await.map_err(failed)?;
+        while let Some(entry) = entries.next(&mut self.buf[..]).await.map_err(failed)? {
+            match look(Record::decode(&entry)) {
+                Next::Stays => {}
+                Next::Goes => _ = entry.pop().await.map_err(failed)?,
+                Next::End => break,
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Notes `memory`.

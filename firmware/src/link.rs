@@ -15,6 +15,7 @@ use crate::{
     publisher::{PAYLOAD_BYTES_MAX, WINDOW},
     ring::Ticket,
     schedule::Channel,
+    settings::SECRET_LEN_MAX,
 };
 
 /// A silent broker is noticed after this long and 5 s more.
@@ -29,8 +30,9 @@ pub(crate) const RX_BYTES: usize = 256;
 /// Fixed header 5, length of topic 2, packet id 2, no properties 1.
 const PUBLISH_BYTES_MAX: usize = 5 + 2 + TOPIC_LEN_MAX + 2 + 1 + PAYLOAD_BYTES_MAX;
 
-/// Fixed header 5, variable header 10, three properties 14, length of client id 2; the rest is spare.
-const CONNECT_BYTES_MAX: usize = 5 + 10 + 14 + 2 + CLIENT_ID_LEN_MAX + 33;
+/// Fixed header 5, variable header 10, three properties 14, client id, user name and password, each with its length;
+/// the rest is spare.
+const CONNECT_BYTES_MAX: usize = 5 + 10 + 14 + 2 + CLIENT_ID_LEN_MAX + 2 * (2 + SECRET_LEN_MAX) + 33;
 
 /// minimq keeps what is not acknowledged, and room for the next CONNECT.
 pub(crate) const TX_BYTES: usize = WINDOW * PUBLISH_BYTES_MAX + CONNECT_BYTES_MAX;
@@ -53,8 +55,16 @@ impl Series {
 }
 
 /// The MQTT session over the caller's buffers; the broker is to forget it when the connection ends.
-pub(crate) fn session<'b>(rx: &'b mut [u8], tx: &'b mut [u8], client_id: &str) -> Session<'b> {
-    let config = ConfigBuilder::new(Buffers::new(rx, tx)).keepalive_interval(KEEPALIVE_S);
+pub(crate) fn session<'b>(
+    rx: &'b mut [u8],
+    tx: &'b mut [u8],
+    client_id: &str,
+    login: Option<(&'b str, &'b [u8])>,
+) -> Session<'b> {
+    let mut config = ConfigBuilder::new(Buffers::new(rx, tx)).keepalive_interval(KEEPALIVE_S);
+    if let Some((user, password)) = login {
+        config = config.auth(user, password).expect("it is set once");
+    }
     Session::new(config.client_id(client_id).expect("the device's client id was made to fit"))
 }
 

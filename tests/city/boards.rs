@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use zeugma_tests::{
     City, Program, Wire,
     ask::Asker,
-    board::{Board, Running, flash_bytes, image, telegram},
+    board::{Board, Running, field, flash_bytes, image, position, telegram},
     peers, program,
 };
 
@@ -162,4 +162,50 @@ async fn board_with_damaged_settings_says_so_and_goes_on_by_the_last_good_ones()
         running.log()
     );
     assert_eq!(city.value("SELECT count(*) FROM energy WHERE device = 'meter-1'").await, 2);
+}
+
+/// How many boards run at once: `ZEUGMA_BOARDS`, in continuous integration one of each kind.
+fn boards() -> usize {
+    std::env::var("ZEUGMA_BOARDS").ok().and_then(|count| count.parse().ok()).unwrap_or(3)
+}
+
+/// A board's kind: its application, what it hears, and its table.
+type Kind = (&'static str, fn(u64) -> Vec<u8>, &'static str);
+
+const KINDS: [Kind; 3] =
+    [("meter", telegram, "energy"), ("bay", field, "parking"), ("tracker", position, "fleet")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn boards_of_three_kinds_report_at_once() {
+    const READINGS: u64 = 40;
+    let city = City::start().await;
+    let mut running = Vec::new();
+    for number in 0..boards() {
+        let (application, feed, _) = KINDS[number % KINDS.len()];
+        let device = format!("{application}-{number}");
+        let board = Board::new(application, ("lamia", &device), city.mqtt(), EVERY, feed);
+        running.push((board.start(READINGS), board));
+    }
+    let logs: Vec<String> = tokio::task::block_in_place(|| {
+        let ends = running.into_iter().map(|(mut running, _board)| {
+            let status = running.end(2 * PATIENCE);
+            assert!(status.success(), "{status}: {}", running.log());
+            running.log()
+        });
+        ends.collect()
+    });
+    for (number, log) in logs.iter().enumerate() {
+        let (application, _, table) = KINDS[number % KINDS.len()];
+        println!("{}", log.trim());
+        let once = format!(
+            "SELECT domain, count(*), count(DISTINCT seq), min(seq), max(seq) FROM \
+             (SELECT device, 'sensor' AS domain, seq FROM {table} UNION ALL SELECT device, 'health', seq FROM device_health) \
+             WHERE device = '{application}-{number}' GROUP BY domain"
+        );
+        assert_once(&city.sql(&once).await, READINGS);
+    }
+    let moved =
+        "SELECT max(latitude) > min(latitude) AND min(speed_kmh) > 35 AND max(odometer_m) > 10 FROM fleet";
+    assert_eq!(city.value(moved).await, true);
+    assert_eq!(city.value("SELECT count(*) FROM parking WHERE occupied_spaces <> 0").await, 0);
 }

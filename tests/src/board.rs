@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use chrono::Utc;
 use tempfile::TempDir;
 
 use crate::{peers, program};
@@ -217,4 +218,24 @@ pub fn telegram(number: u64) -> Vec<u8> {
         (0..8).fold(crc ^ u16::from(byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xA001 } else { crc >> 1 })
     });
     format!("{text}{checksum:04X}\r\n").into_bytes()
+}
+
+/// What a satellite receiver says now, of a vehicle that goes north from Lamia at 36 km/h.
+pub fn position(number: u64) -> Vec<u8> {
+    let (now, latitude_min) = (Utc::now(), 54.0 + number as f64 * 0.000_54);
+    let sentence = |body: String| {
+        let sum = body.bytes().fold(0, |sum, byte| sum ^ byte);
+        format!("${body}*{sum:02X}\r\n")
+    };
+    let (time, place) = (now.format("%H%M%S%.3f"), format!("38{latitude_min:09.6},N,02226.000000,E"));
+    let quality = sentence(format!("GNGGA,{time},{place},1,09,0.9,52.0,M,34.0,M,,"));
+    let fix = sentence(format!("GNRMC,{time},A,{place},19.4,0.0,{},,,A", now.format("%d%m%y")));
+    (quality + &fix).into_bytes()
+}
+
+/// A magnetometer's sample, in the form that the emulated board hears: over a free bay.
+pub fn field(number: u64) -> Vec<u8> {
+    let noise = (number % 7) as i16;
+    let axes = [2_100 + noise, -300 - noise, 4_100 + noise];
+    [0xA5].into_iter().chain(axes.iter().flat_map(|axis| axis.to_le_bytes())).collect()
 }

@@ -1,4 +1,6 @@
 //! What each application does with the board: settings, clock, network, and the device's life.
+//!
+//! What depends on the flash's type belongs to [`Application`], so that it is compiled once, with the application.
 
 use core::pin::pin;
 
@@ -59,89 +61,92 @@ pub struct Application<S> {
     pub sensor: fn(&Settings, &'static Clock) -> S,
 }
 
-/// Lives as `application`, until as many readings as the argument `readings` says are acknowledged.
-///
-/// Arguments: `flash` (the file that is the flash), `readings`.
-pub fn live<S: Sensor>(application: &Application<S>) -> ! {
-    stack::paint();
-    let mut peripherals = Peripherals::take().expect("this is called once");
-    time::start(&mut peripherals.SYST);
-    uart::start();
-    let arguments = Arguments::get();
-    let Some(mut flash) = arguments.value("flash").and_then(FileFlash::open) else {
-        say!("there is no flash: give flash=FILE");
-        host::exit(2);
-    };
-    let settings = settings(&mut flash);
-    let outbox = outbox(flash);
-    say!(
-        "{} {}/{}, start {}, {} readings kept, {} dropped",
-        application.name,
-        settings.tenant,
-        settings.device,
-        outbox.boot(),
-        outbox.len(),
-        outbox.dropped()
-    );
-    // The emulator has no source of noise: names and starts make devices differ, nothing makes them secret.
-    let seed = settings.tenant.bytes().chain(settings.device.bytes());
-    let seed = seed.fold(u64::from(outbox.boot()), |seed, byte| mixed(seed ^ u64::from(byte)));
-    let mut random = Random::seeded(seed);
-    let (stack, runner) = network(&settings.network, &mut random);
-    let life = device::Settings {
-        tenant: &settings.tenant,
-        device: &settings.device,
-        format: Format::Avro,
-        pace: Pace::Every(application.look_every),
-        health_every: Duration::from_millis(settings.health_every_ms.into()),
-        readings_max: arguments.value("readings").and_then(|count| count.parse().ok()),
-        pause_max: PAUSE_MAX,
-    };
-    let time_random = Random::seeded(random.bits());
-    let sensor = (application.sensor)(settings, &CLOCK.0);
-    let Ok(mut device) = Device::new(&life, sensor, outbox, random) else {
-        say!("no device: {}", device::InvalidName);
-        host::exit(4);
-    };
-    sleep::block_on(pin!(run(&mut device, settings, stack, runner, time_random)));
-    let statics = static_bytes();
-    say!(
-        "done after {} ms: {statics} bytes of statics, {} of stack",
-        Instant::now().as_millis(),
-        stack::used_bytes()
-    );
-    host::exit(0)
-}
-
-/// The settings that hold.
-#[inline(never)]
-fn settings(flash: &mut FileFlash) -> &'static Settings {
-    static SETTINGS: StaticCell<Settings> = StaticCell::new();
-    let Ok(found) = sleep::block_on(pin!(settings::read(flash, PAGE_BYTES))) else {
-        say!("the flash cannot be read");
-        host::exit(3);
-    };
-    if let Some(why) = found.passed_over {
-        say!("new settings are not used: {why}; the last good ones hold");
+impl<S: Sensor> Application<S> {
+    /// Lives, until as many readings as the argument `readings` says are acknowledged.
+    ///
+    /// Arguments: `flash` (the file that is the flash), `readings`.
+    pub fn live(&self) -> ! {
+        stack::paint();
+        let mut peripherals = Peripherals::take().expect("this is called once");
+        time::start(&mut peripherals.SYST);
+        uart::start();
+        let arguments = Arguments::get();
+        let Some(mut flash) = arguments.value("flash").and_then(FileFlash::open) else {
+            say!("there is no flash: give flash=FILE");
+            host::exit(2);
+        };
+        let settings = Self::settings(&mut flash);
+        let outbox = Self::outbox(flash);
+        say!(
+            "{} {}/{}, start {}, {} readings kept, {} dropped",
+            self.name,
+            settings.tenant,
+            settings.device,
+            outbox.boot(),
+            outbox.len(),
+            outbox.dropped()
+        );
+        // The emulator has no source of noise: names and starts make devices differ, nothing makes them secret.
+        let seed = settings.tenant.bytes().chain(settings.device.bytes());
+        let seed = seed.fold(u64::from(outbox.boot()), |seed, byte| mixed(seed ^ u64::from(byte)));
+        let mut random = Random::seeded(seed);
+        let (stack, runner) = network(&settings.network, &mut random);
+        let life = device::Settings {
+            tenant: &settings.tenant,
+            device: &settings.device,
+            login: settings.login.as_ref().map(|login| (login.user.as_str(), login.password.as_bytes())),
+            format: Format::Avro,
+            pace: Pace::Every(self.look_every),
+            health_every: Duration::from_millis(settings.health_every_ms.into()),
+            readings_max: arguments.value("readings").and_then(|count| count.parse().ok()),
+            pause_max: PAUSE_MAX,
+        };
+        let time_random = Random::seeded(random.bits());
+        let sensor = (self.sensor)(settings, &CLOCK.0);
+        let Ok(mut device) = Device::new(&life, sensor, outbox, random) else {
+            say!("no device: {}", device::InvalidName);
+            host::exit(4);
+        };
+        sleep::block_on(pin!(run(&mut device, settings, stack, runner, time_random)));
+        let statics = static_bytes();
+        say!(
+            "done after {} ms: {statics} bytes of statics, {} of stack",
+            Instant::now().as_millis(),
+            stack::used_bytes()
+        );
+        host::exit(0)
     }
-    match found.settings {
-        Ok(settings) => SETTINGS.init(settings),
-        Err(why) => {
-            say!("no settings: {why}; run `zeugma device provision`");
-            host::exit(4)
+
+    /// The settings that hold.
+    #[inline(never)]
+    fn settings(flash: &mut FileFlash) -> &'static Settings {
+        static SETTINGS: StaticCell<Settings> = StaticCell::new();
+        let Ok(found) = sleep::block_on(pin!(settings::read(flash, PAGE_BYTES))) else {
+            say!("the flash cannot be read");
+            host::exit(3);
+        };
+        if let Some(why) = found.passed_over {
+            say!("new settings are not used: {why}; the last good ones hold");
+        }
+        match found.settings {
+            Ok(settings) => SETTINGS.init(settings),
+            Err(why) => {
+                say!("no settings: {why}; run `zeugma device provision`");
+                host::exit(4)
+            }
         }
     }
-}
 
-/// What waits on flash, behind the settings.
-#[inline(never)]
-fn outbox(flash: FileFlash) -> Outbox<'static, FileFlash, RECORDS, BYTES> {
-    static ROOM: ConstStaticCell<Room<RECORDS, BYTES>> = ConstStaticCell::new(Room::new());
-    let start = (SLOTS * PAGE_BYTES) as u32;
-    sleep::block_on(pin!(Outbox::open(flash, start, ROOM.take()))).unwrap_or_else(|why| {
-        say!("no outbox: {why}");
-        host::exit(3)
-    })
+    /// What waits on flash, behind the settings.
+    #[inline(never)]
+    fn outbox(flash: FileFlash) -> Outbox<'static, FileFlash, RECORDS, BYTES> {
+        static ROOM: ConstStaticCell<Room<RECORDS, BYTES>> = ConstStaticCell::new(Room::new());
+        let start = (SLOTS * PAGE_BYTES) as u32;
+        sleep::block_on(pin!(Outbox::open(flash, start, ROOM.take()))).unwrap_or_else(|why| {
+            say!("no outbox: {why}");
+            host::exit(3)
+        })
+    }
 }
 
 /// The network of the Ethernet controller.

@@ -72,6 +72,7 @@ fn settings(pace: Pace, readings_max: Option<u64>) -> Settings<'static> {
     Settings {
         tenant: "lamia",
         device: "carpark-001",
+        login: None,
         format: Format::Json,
         pace,
         health_every: Duration::from_secs(60),
@@ -85,7 +86,7 @@ const EACH_SECOND: Pace = Pace::Every(Duration::from_secs(1));
 type Counting = Device<'static, Counter, NoFlash, RECORDS, BYTES>;
 
 /// A device and its buffers, in memory that nobody takes back.
-fn device(settings: Settings<'_>) -> (Counting, &'static mut Buffers) {
+fn device(settings: Settings<'static>) -> (Counting, &'static mut Buffers) {
     let outbox = Outbox::in_ram(Box::leak(Box::default()), 1, 0);
     let device = Device::new(&settings, Counter(0), outbox, Random::seeded(7));
     (device.expect("names are valid"), Box::leak(Box::default()))
@@ -316,6 +317,18 @@ fn eager_device_takes_no_more_than_it_can_deliver_and_reports_too() {
     assert_eq!(broker.accepted("health").len(), 1);
     let publishes = broker.0.borrow().arrivals.len();
     assert!(publishes < 10_000 / 8, "several readings travel together: {publishes}");
+}
+
+#[test]
+fn device_tells_the_broker_who_it_is_where_it_has_a_login() {
+    for login in [None, Some(("meter-7", &b"a secret"[..]))] {
+        let broker = Broker::new(|_, _| Answer::Accept);
+        let (mut device, buffers) = device(Settings { login, ..settings(EACH_SECOND, Some(3)) });
+        block_on(device.run(&mut broker.clone(), &mut Bench::default(), std::future::pending(), buffers));
+        let connect = broker.0.borrow().connects[0].clone();
+        let says = |what: &[u8]| connect.windows(what.len()).any(|part| part == what);
+        assert_eq!((says(b"\0\x07meter-7"), says(b"\0\x08a secret")), (login.is_some(), login.is_some()));
+    }
 }
 
 #[test]

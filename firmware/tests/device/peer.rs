@@ -30,6 +30,7 @@ type Script = Box<dyn FnMut(usize, &str) -> Answer>;
 /// The broker's state, which outlives connections.
 pub struct Peer {
     pub arrivals: Vec<Arrival>,
+    pub connects: Vec<Vec<u8>>,
     pub dials: usize,
     pub farewells: usize,
     /// The next so many dials fail.
@@ -57,6 +58,7 @@ impl Broker {
     pub fn new(script: impl FnMut(usize, &str) -> Answer + 'static) -> Broker {
         Broker(Rc::new(RefCell::new(Peer {
             arrivals: Vec::new(),
+            connects: Vec::new(),
             dials: 0,
             farewells: 0,
             unreachable: 0,
@@ -160,6 +162,7 @@ impl Peer {
         while let Some((kind, body)) = self.next_packet() {
             match kind >> 4 {
                 1 => {
+                    self.connects.push(body.clone());
                     let known = self.keeps_session && body[7] & 0x02 == 0;
                     self.output.extend([0x20, 3, u8::from(known), 0, 0]);
                 }

@@ -92,6 +92,7 @@ async fn live_with<S: Sensor>(
     let settings = Settings {
         tenant: &order.town.name,
         device: &order.device,
+        login: None,
         format: order.format,
         pace: order.pace,
         health_every: embassy_time::Duration::from_micros(order.health_every.as_micros() as u64),

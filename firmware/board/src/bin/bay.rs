@@ -9,12 +9,13 @@ use zeugma_firmware::apps::bay::{Bay, Thresholds};
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    life::live(&life::Application {
+    life::Application {
         name: "bay",
         look_every: Duration::from_millis(100),
         sensor: |settings, _clock| {
             let every = Duration::from_millis(settings.report_every_ms.into());
             Bay::new(HeardField::new(Heard), Thresholds::default(), every)
         },
-    })
+    }
+    .live()
 }

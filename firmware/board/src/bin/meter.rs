@@ -10,7 +10,7 @@ use zeugma_firmware::apps::{meter::Meter, telegram::Collector};
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    life::live(&life::Application {
+    life::Application {
         name: "meter",
         look_every: Duration::from_millis(100),
         sensor: |settings, clock| {
@@ -19,5 +19,6 @@ fn main() -> ! {
             static COLLECTOR: ConstStaticCell<Collector> = ConstStaticCell::new(Collector::new());
             Meter::new(Heard, COLLECTOR.take(), clock, Duration::from_millis(settings.report_every_ms.into()))
         },
-    })
+    }
+    .live()
 }

@@ -9,7 +9,7 @@ use zeugma_firmware::apps::tracker::{Rules, Tracker};
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    life::live(&life::Application {
+    life::Application {
         name: "tracker",
         look_every: Duration::from_millis(100),
         sensor: |settings, clock| {
@@ -17,5 +17,6 @@ fn main() -> ! {
             // The emulated board has no wire to an ignition.
             Tracker::new(Heard, || None, clock, rules, 0.0)
         },
-    })
+    }
+    .live()
 }
