@@ -4,7 +4,7 @@
 //! not been heard of for long enough: few readings of a straight road, many of a town.
 
 use embassy_time::{Duration, Instant};
-use nmea0183::{GGA, ParseResult, Parser, RMC, Sentence};
+use nmea0183::{ParseResult, Parser, RMC, Sentence};
 use zeugma_schemas::domains::Fleet;
 
 use super::telegram::days_since_1970;
@@ -49,8 +49,8 @@ pub struct Tracker<'c, P, I> {
     rules: Rules,
     sentences: Parser,
     fix: Option<Fix>,
-    /// From the sentence that tells height and quality.
-    quality: Option<GGA>,
+    /// From the sentence that tells a fix's quality.
+    satellites: Option<i32>,
     odometer_m: f64,
     reported: Option<Reported>,
 }
@@ -85,7 +85,7 @@ impl<'c, P: Serial, I: FnMut() -> Option<bool>> Tracker<'c, P, I> {
             rules,
             sentences,
             fix: None,
-            quality: None,
+            satellites: None,
             odometer_m,
             reported: None,
         }
@@ -101,7 +101,7 @@ impl<'c, P: Serial, I: FnMut() -> Option<bool>> Tracker<'c, P, I> {
             for byte in &buf[..len] {
                 match self.sentences.parse_from_byte(*byte) {
                     Some(Ok(ParseResult::RMC(Some(rmc)))) => self.move_to(now, &rmc),
-                    Some(Ok(ParseResult::GGA(gga))) => self.quality = gga,
+                    Some(Ok(ParseResult::GGA(gga))) => self.satellites = gga.map(|gga| gga.sat_in_use.into()),
                     // Not a whole sentence yet, one without a position, or noise.
                     _ => {}
                 }
@@ -149,17 +149,15 @@ impl<'c, P: Serial, I: FnMut() -> Option<bool>> Tracker<'c, P, I> {
             heading_deg: last_heading_deg,
             ignition,
         });
-        let quality = self.quality.as_ref();
         Fleet {
             latitude: fix.latitude,
             longitude: fix.longitude,
-            altitude_m: quality.and_then(|gga| Some(gga.altitude.as_ref()?.meters.into())),
             speed_kmh: Some(fix.speed_kmh),
             heading_deg,
             ignition,
             odometer_m: Some(self.odometer_m),
-            satellites: quality.map(|gga| gga.sat_in_use.into()),
-            hdop: quality.map(|gga| gga.hdop.into()),
+            // Height and dilution of precision would make a fix larger by a sixth, and a town asks for neither.
+            satellites: self.satellites,
             ..Fleet::default()
         }
     }

@@ -1,5 +1,8 @@
 //! A device against brokers that behave badly, in virtual time: what it took arrives, or is counted as dropped.
 
+mod depot;
+#[path = "../outbox/nor.rs"]
+mod nor;
 mod peer;
 mod time;
 

@@ -23,6 +23,8 @@ pub struct Arrival {
     pub dup: bool,
     pub answer: Answer,
     pub at: Instant,
+    /// Of the whole packet.
+    pub wire_bytes: usize,
 }
 
 type Script = Box<dyn FnMut(usize, &str) -> Answer>;
@@ -190,7 +192,15 @@ impl Peer {
             Answer::Cut => self.open = false,
         }
         let payload = body[topic_end + 3..].to_vec();
-        self.arrivals.push(Arrival { topic, payload, dup: kind & 0x08 != 0, answer, at: Instant::now() });
+        let wire_bytes = body.len() + if body.len() < 128 { 2 } else { 3 };
+        self.arrivals.push(Arrival {
+            topic,
+            payload,
+            dup: kind & 0x08 != 0,
+            answer,
+            at: Instant::now(),
+            wire_bytes,
+        });
     }
 
     fn next_packet(&mut self) -> Option<(u8, Vec<u8>)> {

@@ -11,7 +11,7 @@ const WORD_BYTES: usize = 4;
 
 /// What outlives the device.
 pub struct Cells {
-    bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// How often each page was erased.
     pub erased: Vec<u32>,
     /// The power goes after so many more words or erased pages.
@@ -26,17 +26,6 @@ impl Nor {
     pub fn new(pages: usize) -> Nor {
         let bytes = vec![0xff; pages * PAGE_BYTES];
         Nor(Rc::new(RefCell::new(Cells { bytes, erased: vec![0; pages], power: None })))
-    }
-
-    /// The same bytes in another flash, which has power.
-    pub fn copy(&self) -> Nor {
-        let cells = self.0.borrow();
-        let (bytes, erased) = (cells.bytes.clone(), cells.erased.clone());
-        Nor(Rc::new(RefCell::new(Cells { bytes, erased, power: None })))
-    }
-
-    pub fn has_power(&self) -> bool {
-        self.0.borrow().power != Some(0)
     }
 }
 
