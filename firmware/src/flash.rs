@@ -1,8 +1,8 @@
 //! Readings on flash: a queue that outlives a loss of power, and beside it what the device must not forget.
 //!
 //! The queue is `sequential-storage`'s, whose records are whole or not there, whichever word the power went
-//! at. Its first eighth, at least two pages, holds the [`Memory`], which is written as often as readings are
-//! taken from the queue and then wears out no sooner than that.
+//! at. The first quarter, at least two pages, holds the [`Memory`], which is written whenever the queue runs
+//! empty: for a device that has its network after each reading. Its pages then wear about as fast as the queue's.
 
 use core::ops::Range;
 
@@ -94,7 +94,7 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
         if pages < 4 {
             return Err(FlashFailed);
         }
-        let memory = start..start + (pages / 8).max(2) * page;
+        let memory = start..start + (pages / 4).max(2) * page;
         let queue = memory.end..start + pages * page;
         let page_count = ((queue.end - queue.start) / page) as usize;
         let config = QueueConfig::try_new(queue).map_err(|_| FlashFailed)?;

@@ -32,8 +32,8 @@ use crate::{
 };
 
 /// Readings in RAM: what four batches hold, and as many again.
-const RECORDS: usize = 32;
-const BYTES: usize = 3072;
+const RECORDS: usize = 28;
+const BYTES: usize = 2560;
 
 const PAGE_BYTES: usize = <FileFlash as NorFlash>::ERASE_SIZE;
 

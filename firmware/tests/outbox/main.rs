@@ -237,7 +237,7 @@ fn pages_wear_evenly() {
         now(outbox.delivered(0));
     }
     let erased = &nor.0.borrow().erased;
-    let (memory, queue) = erased.split_at(2);
+    let (memory, queue) = erased.split_at(4);
     for pages in [memory, queue] {
         let (least, most) = (pages.iter().min().expect("a page"), pages.iter().max().expect("a page"));
         assert!(*least > 20 && most - least <= 1, "{erased:?}");
