@@ -10,7 +10,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 
 use crc::{CRC_32_ISO_HDLC, Crc};
 use embedded_storage_async::nor_flash::{NorFlash, ReadNorFlash};
-use heapless::{String, Vec};
+use heapless::String;
 use serde::{Deserialize, Serialize};
 use zeugma_schemas::{id::is_id, limits::ID_LEN_MAX};
 
@@ -19,13 +19,13 @@ use crate::record::take;
 const MAGIC: [u8; 4] = *b"ZGM1";
 const HEAD_BYTES: usize = 16;
 
-/// Longest settings: five texts of 64 bytes, two keys of 32, some numbers.
-const BODY_BYTES_MAX: usize = 448;
+/// Longest settings: four texts of 64 bytes, some addresses and numbers.
+const BODY_BYTES_MAX: usize = 320;
 const SLOT_BYTES_MAX: usize = HEAD_BYTES + BODY_BYTES_MAX;
 
 const CHECKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
-/// Longest user name, password and key.
+/// Longest user name and password.
 pub const SECRET_LEN_MAX: usize = 64;
 
 /// What a device has to know of its place in the world.
@@ -39,8 +39,6 @@ pub struct Settings {
     pub broker: SocketAddrV4,
     /// What the device says who it is, if the broker wants to know.
     pub login: Option<Login>,
-    /// The key that device and broker share, for TLS 1.3.
-    pub psk: Option<Psk>,
     /// An SNTP server; a meter or a satellite receiver can tell the time too.
     pub time_server: Option<SocketAddrV4>,
     /// The device's own address, its network's prefix length and the gateway.
@@ -58,15 +56,6 @@ pub struct Login {
     pub user: String<SECRET_LEN_MAX>,
     /// Password.
     pub password: String<SECRET_LEN_MAX>,
-}
-
-/// A pre-shared key (RFC 8446, section 2.2) and the name by which the broker finds it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Psk {
-    /// Its name.
-    pub identity: String<32>,
-    /// The key.
-    pub key: Vec<u8, 32>,
 }
 
 /// The device's place in its network.
@@ -95,9 +84,6 @@ pub enum Invalid {
     /// More reports than a device can take.
     #[error("reports are at least 100 ms apart")]
     Interval,
-    /// A key that is too short to be one.
-    #[error("a key has 16 to 32 bytes, and a name")]
-    Key,
     /// No network is so large or so small.
     #[error("the prefix of a network has 1 to 30 bits")]
     Prefix,
@@ -109,11 +95,9 @@ impl Settings {
     /// # Errors
     /// The first thing that is wrong.
     pub fn check(&self) -> Result<(), Invalid> {
-        let has_key = |psk: &Psk| !psk.identity.is_empty() && psk.key.len() >= 16;
         match () {
             () if !is_id(&self.tenant) || !is_id(&self.device) => Err(Invalid::Name),
             () if self.report_every_ms < 100 || self.health_every_ms < 100 => Err(Invalid::Interval),
-            () if !self.psk.as_ref().is_none_or(has_key) => Err(Invalid::Key),
             () if !(1..=30).contains(&self.network.prefix_len) => Err(Invalid::Prefix),
             () => Ok(()),
         }

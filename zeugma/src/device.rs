@@ -4,7 +4,7 @@ use std::{net::SocketAddrV4, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
-use zeugma_firmware::settings::{self, Login, Network, Psk, Settings};
+use zeugma_firmware::settings::{self, Login, Network, Settings};
 
 use crate::{Usage, say};
 
@@ -35,8 +35,6 @@ pub enum Command {
   time_server = \"192.0.2.1:123\"    # left out: the meter's or the receiver's own clock
   user = \"meter-001\"               # with password, where the broker wants to know
   password = \"...\"
-  psk_identity = \"meter-001\"       # with psk, for TLS 1.3: 16 to 32 bytes in hexadecimal digits
-  psk = \"000102030405060708090a0b0c0d0e0f\"
   report_every = \"60s\"
   health_every = \"1h\"")]
 pub struct ProvisionArgs {
@@ -63,8 +61,6 @@ struct File {
     time_server: Option<SocketAddrV4>,
     user: Option<String>,
     password: Option<String>,
-    psk_identity: Option<String>,
-    psk: Option<String>,
     report_every: String,
     health_every: String,
 }
@@ -98,18 +94,16 @@ async fn provision(args: &ProvisionArgs) -> anyhow::Result<()> {
 
 fn parse(text: &str) -> anyhow::Result<Settings> {
     let file: File = toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.message()))?;
-    let login = both(file.user, file.password, "user and password")?
-        .map(|(user, password)| anyhow::Ok(Login { user: short(&user)?, password: short(&password)? }));
-    let psk = both(file.psk_identity, file.psk, "psk_identity and psk")?.map(|(identity, key)| {
-        let key = bytes(&key).context("`psk` is 32 to 64 hexadecimal digits")?;
-        anyhow::Ok(Psk { identity: short(&identity)?, key })
-    });
+    let login = match (file.user, file.password) {
+        (Some(user), Some(password)) => Some(Login { user: short(&user)?, password: short(&password)? }),
+        (None, None) => None,
+        _ => bail!("user and password go together"),
+    };
     let settings = Settings {
         tenant: short(&file.tenant)?,
         device: short(&file.device)?,
         broker: file.broker,
-        login: login.transpose()?,
-        psk: psk.transpose()?,
+        login,
         time_server: file.time_server,
         network: network(&file.address, file.gateway)?,
         report_every_ms: milliseconds(&file.report_every)?,
@@ -119,25 +113,8 @@ fn parse(text: &str) -> anyhow::Result<Settings> {
     Ok(settings)
 }
 
-/// Two texts that make sense together only.
-fn both(one: Option<String>, other: Option<String>, names: &str) -> anyhow::Result<Option<(String, String)>> {
-    match (one, other) {
-        (Some(one), Some(other)) => Ok(Some((one, other))),
-        (None, None) => Ok(None),
-        _ => bail!("{names} go together"),
-    }
-}
-
 fn short<const N: usize>(text: &str) -> anyhow::Result<heapless::String<N>> {
     text.parse().map_err(|_| anyhow::anyhow!("`{text}` is longer than {N} bytes"))
-}
-
-/// Bytes as pairs of hexadecimal digits.
-fn bytes(digits: &str) -> Option<heapless::Vec<u8, 32>> {
-    let pairs = digits.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
-    let byte = |pair: Option<&str>| u8::from_str_radix(pair.filter(|pair| pair.len() == 2)?, 16).ok();
-    let bytes: Vec<u8> = pairs.map(byte).collect::<Option<_>>()?;
-    heapless::Vec::from_slice(&bytes).ok()
 }
 
 fn network(address: &str, gateway: std::net::Ipv4Addr) -> anyhow::Result<Network> {

@@ -28,13 +28,11 @@ async fn provision_with(flash: &Path, text: &str) -> anyhow::Result<()> {
 async fn provisioned_device_knows_its_place_and_newer_settings_hold() {
     let folder = tempfile::tempdir().unwrap();
     let flash = folder.path().join("flash");
-    for (device, key) in
-        [("meter-001", ""), ("meter-002", "psk_identity = 'a'\npsk = '000102030405060708090a0b0c0d0e0f'")]
-    {
-        provision_with(&flash, &format!("{}{key}", FILE.replace("meter-001", device))).await.unwrap();
+    for (device, login) in [("meter-001", ""), ("meter-002", "user = 'a'\npassword = 'b'")] {
+        provision_with(&flash, &format!("{}{login}", FILE.replace("meter-001", device))).await.unwrap();
         let found = read(&flash).await;
         let settings = found.settings.unwrap();
-        assert_eq!((settings.device.as_str(), settings.psk.is_some()), (device, !key.is_empty()));
+        assert_eq!((settings.device.as_str(), settings.login.is_some()), (device, !login.is_empty()));
         assert_eq!((settings.report_every_ms, settings.health_every_ms), (60_000, 3_600_000));
         assert_eq!(found.passed_over, None);
     }
@@ -69,7 +67,6 @@ async fn wrong_settings_are_refused_with_what_is_wrong() {
         (FILE.replace("60s", "soon"), "no time"),
         (FILE.replace("/24", ""), "192.0.2.77/24"),
         (format!("{FILE}user = 'a'"), "go together"),
-        (format!("{FILE}psk_identity = 'a'\npsk = '0001'"), "16 to 32 bytes"),
         (format!("{FILE}colour = 'red'"), "unknown field `colour`"),
     ] {
         let error = provision_with(&flash, &text).await.unwrap_err().to_string();
