@@ -31,7 +31,7 @@ use crate::{
     stack, time, uart,
 };
 
-/// Readings in RAM: what four batches hold, and as many again.
+/// Readings in RAM: what four batches of a meter hold.
 const RECORDS: usize = 28;
 const BYTES: usize = 2560;
 
