@@ -27,6 +27,18 @@ fn ends_well(mut board: Running) {
     assert!(status.success(), "{status}: {}", board.log());
 }
 
+/// The number behind a text of a board's log.
+fn number(log: &str, before: &str) -> u64 {
+    let rest = &log[log.find(before).expect(before) + before.len()..];
+    rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).expect("a number")
+}
+
+/// Statics and the most stack ever used are within the ceiling.
+fn assert_ram(log: &str) {
+    let (statics, stack) = (number(log, " ms: "), number(log, "statics, "));
+    assert!(statics + stack <= 32 * 1024, "{statics} + {stack} bytes of RAM");
+}
+
 /// Each series is there without gap and without repetition: so many readings, numbered from 0.
 const ONCE: &str = "SELECT domain, count(*), count(DISTINCT seq), min(seq), max(seq) FROM \
      (SELECT 'energy' AS domain, seq FROM energy UNION ALL SELECT 'health', seq FROM device_health) \
@@ -56,19 +68,11 @@ async fn fifty_readings_of_a_board_arrive_once_and_within_its_ceilings() {
     let wrong = "SELECT count(*) FROM energy WHERE voltage_l2_v <> 231.1 OR energy_export_wh <> 3000 \
                  OR energy_import_wh < 1200000 OR active_power_w <> 500 OR abs(EXTRACT(EPOCH FROM received_at - time)) > 5";
     assert_eq!(city.value(wrong).await, 0);
-    let number = |before: &str| -> u64 {
-        let rest = &log[log.find(before).expect(before) + before.len()..];
-        rest.split(|c: char| !c.is_ascii_digit())
-            .next()
-            .and_then(|digits| digits.parse().ok())
-            .expect("a number")
-    };
-    let (statics, stack) = (number(" ms: "), number("statics, "));
     let flash = flash_bytes(&image("meter"));
-    println!("flash {flash}, statics {statics}, stack {stack} bytes; {}", log.trim());
-    assert!(number("first acknowledgement after ") <= 300, "{log}");
+    println!("flash {flash} bytes; {}", log.trim());
     assert!(flash <= 110 * 1024, "{flash} bytes of flash");
-    assert!(statics + stack <= 32 * 1024, "{statics} + {stack} bytes of RAM");
+    assert_ram(&log);
+    assert!(number(&log, "first acknowledgement after ") <= 300, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,6 +201,7 @@ async fn boards_of_three_kinds_report_at_once() {
     for (number, log) in logs.iter().enumerate() {
         let (application, _, table) = KINDS[number % KINDS.len()];
         println!("{}", log.trim());
+        assert_ram(log);
         let once = format!(
             "SELECT domain, count(*), count(DISTINCT seq), min(seq), max(seq) FROM \
              (SELECT device, 'sensor' AS domain, seq FROM {table} UNION ALL SELECT device, 'health', seq FROM device_health) \
