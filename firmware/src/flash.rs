@@ -6,7 +6,9 @@
 
 use core::ops::Range;
 
-use embedded_storage_async::nor_flash::MultiwriteNorFlash;
+use embedded_storage_async::nor_flash::{
+    ErrorType, MultiwriteNorFlash, NorFlash, NorFlashErrorKind, ReadNorFlash,
+};
 use sequential_storage::{
     Error,
     cache::{Cache, Uncached, page_states::CalculatedPageStates},
@@ -264,3 +266,37 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
 fn failed<E>(_: Error<E>) -> FlashFailed {
     FlashFailed
 }
+
+/// The flash of a device that has none.
+pub enum NoFlash {}
+
+impl ErrorType for NoFlash {
+    type Error = NorFlashErrorKind;
+}
+
+impl ReadNorFlash for NoFlash {
+    const READ_SIZE: usize = 1;
+
+    async fn read(&mut self, _offset: u32, _bytes: &mut [u8]) -> Result<(), Self::Error> {
+        match *self {}
+    }
+
+    fn capacity(&self) -> usize {
+        match *self {}
+    }
+}
+
+impl NorFlash for NoFlash {
+    const WRITE_SIZE: usize = 4;
+    const ERASE_SIZE: usize = 4096;
+
+    async fn erase(&mut self, _from: u32, _to: u32) -> Result<(), Self::Error> {
+        match *self {}
+    }
+
+    async fn write(&mut self, _offset: u32, _bytes: &[u8]) -> Result<(), Self::Error> {
+        match *self {}
+    }
+}
+
+impl MultiwriteNorFlash for NoFlash {}

@@ -7,15 +7,13 @@
 //! sent next. Without, the ring is all there is.
 
 use embassy_time::Instant;
-use embedded_storage_async::nor_flash::{
-    ErrorType, MultiwriteNorFlash, NorFlash, NorFlashErrorKind, ReadNorFlash,
-};
+use embedded_storage_async::nor_flash::MultiwriteNorFlash;
 
 use crate::{
     anchor::Anchors,
     batch::Batch,
     clock::{Moment, credible},
-    flash::{Flash, FlashFailed, RecordBytes, Stopped},
+    flash::{Flash, FlashFailed, NoFlash, RecordBytes, Stopped},
     memory::Memory,
     record::{Key, Record, Stamp},
     ring::{Ring, Ticket},
@@ -290,37 +288,3 @@ impl<'r, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> Outbox
 fn ticks_us(at: Instant) -> i64 {
     at.as_micros() as i64
 }
-
-/// The flash of a device that has none.
-pub enum NoFlash {}
-
-impl ErrorType for NoFlash {
-    type Error = NorFlashErrorKind;
-}
-
-impl ReadNorFlash for NoFlash {
-    const READ_SIZE: usize = 1;
-
-    async fn read(&mut self, _offset: u32, _bytes: &mut [u8]) -> Result<(), Self::Error> {
-        match *self {}
-    }
-
-    fn capacity(&self) -> usize {
-        match *self {}
-    }
-}
-
-impl NorFlash for NoFlash {
-    const WRITE_SIZE: usize = 4;
-    const ERASE_SIZE: usize = 4096;
-
-    async fn erase(&mut self, _from: u32, _to: u32) -> Result<(), Self::Error> {
-        match *self {}
-    }
-
-    async fn write(&mut self, _offset: u32, _bytes: &[u8]) -> Result<(), Self::Error> {
-        match *self {}
-    }
-}
-
-impl MultiwriteNorFlash for NoFlash {}

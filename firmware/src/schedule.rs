@@ -28,6 +28,14 @@ pub enum Pace {
     Eager,
 }
 
+/// The first moment behind `now` of those that are `every` apart, `due` one of them; and how many lie between.
+pub fn beat_after(due: Instant, every: Duration, now: Instant) -> (Instant, u64) {
+    // A distance of nothing would never pass `now`.
+    let every_us = every.as_micros().max(1);
+    let skipped = now.saturating_duration_since(due).as_micros() / every_us;
+    (due + Duration::from_micros((skipped + 1) * every_us), skipped)
+}
+
 /// When each channel is due.
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule {
@@ -66,10 +74,8 @@ impl Schedule {
                 0
             }
             Pace::Every(every) => {
-                // A distance of nothing would never pass `now`.
-                let every_us = every.as_micros().max(1);
-                let skipped = now.saturating_duration_since(*next).as_micros() / every_us;
-                *next += Duration::from_micros((skipped + 1) * every_us);
+                let (after, skipped) = beat_after(*next, every, now);
+                *next = after;
                 skipped
             }
         }

@@ -2,7 +2,7 @@
 
 use embassy_time::{Duration, Instant};
 use embedded_storage_async::nor_flash::MultiwriteNorFlash;
-use zeugma_schemas::domains::{DeviceHealth, Measurement};
+use zeugma_schemas::domains::DeviceHealth;
 
 use crate::{
     batch::Format,
@@ -135,14 +135,14 @@ where
         board: &mut B,
         buf: &mut [u8],
     ) -> Result<Option<usize>, Missing> {
-        let len = match channel {
+        let encoded = match channel {
             Channel::Sensor => match self.sensor.sample(now)? {
-                Some(reading) => encode(&reading, self.format, buf)?,
+                Some(reading) => self.format.fields(&reading, buf),
                 None => return Ok(None),
             },
-            Channel::Health => encode(&self.health(now, board), self.format, buf)?,
+            Channel::Health => self.format.fields(&self.health(now, board), buf),
         };
-        Ok(Some(len))
+        encoded.map(Some).map_err(|_| Missing::TooLarge)
     }
 
     fn health<B: Board>(&self, now: &Moment, board: &mut B) -> DeviceHealth {
@@ -176,8 +176,4 @@ where
     pub(crate) fn is_done(&self) -> bool {
         (self.stopped || self.remaining == Some(0)) && self.outbox.is_empty()
     }
-}
-
-fn encode(reading: &impl Measurement, format: Format, buf: &mut [u8]) -> Result<usize, Missing> {
-    format.fields(reading, buf).map_err(|_| Missing::TooLarge)
 }

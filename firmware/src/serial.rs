@@ -2,6 +2,6 @@
 
 /// A receiver that keeps what came until it is fetched.
 pub trait Serial {
-    /// Moves what came into `buf`, as much as fits, without waiting; answers how much.
-    fn read(&mut self, buf: &mut [u8]) -> usize;
+    /// The next byte that came, if one did; never waits.
+    fn next(&mut self) -> Option<u8>;
 }

@@ -129,13 +129,12 @@ pub async fn read<F: ReadNorFlash>(flash: &mut F, page_bytes: usize) -> Result<F
         flash.read((at * page_bytes) as u32, &mut bytes).await?;
         *slot = decode(&bytes);
     }
-    let [(first, first_found), (second, second_found)] = slots;
+    let [first, second] = slots;
+    let serial = first.0.max(second.0) + 1;
     // Of two that are equally old none was written, and either may be first.
-    let (newer, older) = if second > first { (1, 0) } else { (0, 1) };
-    let mut found = [Some(first_found), Some(second_found)];
-    let (newest, oldest) = (found[newer].take(), found[older].take());
-    let serial = first.max(second) + 1;
-    Ok(match (newest.unwrap_or(Err(Invalid::None)), oldest.unwrap_or(Err(Invalid::None))) {
+    let ((_, newest), (_, oldest), newer, older) =
+        if second.0 > first.0 { (second, first, 1, 0) } else { (first, second, 0, 1) };
+    Ok(match (newest, oldest) {
         (Ok(settings), other) => {
             let passed_over = other.err().filter(|why| *why == Invalid::Damaged);
             Found { settings: Ok(settings), passed_over, next: (older, serial) }

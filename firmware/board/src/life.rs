@@ -48,7 +48,7 @@ static CLOCK: SharedClock = SharedClock(Clock::new());
 /// The clock that the time server sets and the sensor may set.
 struct SharedClock(Clock);
 
-// SAFETY: there is one task on one core, and no interrupt looks at the clock.
+// SAFETY: all tasks are of one thread on one core, and no interrupt looks at the clock.
 unsafe impl Sync for SharedClock {}
 
 /// How often a sensor is looked at, and the sensor, made for the settings.
@@ -179,7 +179,7 @@ async fn run<S: Sensor>(
     static BUFFERS: ConstStaticCell<Buffers> = ConstStaticCell::new(Buffers::new());
     static WAY: StaticCell<Way> = StaticCell::new();
     let way = WAY.init_with(|| Way::new(stack, settings.broker.into()));
-    let mut board = Emulated;
+    let mut board = Emulated { has_acknowledgement: false };
     let living = pin!(device.run(way, &mut board, core::future::pending(), BUFFERS.take()));
     let networking = pin!(runner.run());
     let keeping_time = pin!(async {
@@ -195,7 +195,10 @@ async fn run<S: Sensor>(
 }
 
 /// The board as the device sees it.
-struct Emulated;
+struct Emulated {
+    /// Whether the first one came, which the log tells.
+    has_acknowledgement: bool,
+}
 
 impl Board for Emulated {
     fn now(&self) -> Moment {
@@ -204,7 +207,6 @@ impl Board for Emulated {
     }
 
     fn note(&mut self, event: Event) {
-        static FIRST: ConstStaticCell<()> = ConstStaticCell::new(());
         match event {
             Event::Taken(_) => {}
             Event::Missing { reason, count } => say!("{count} not taken: {reason}"),
@@ -213,7 +215,7 @@ impl Board for Emulated {
             Event::Connected => say!("connected"),
             Event::Lost(why) => say!("lost: {why}"),
             Event::Acknowledged(_) => {
-                if FIRST.try_take().is_some() {
+                if !core::mem::replace(&mut self.has_acknowledgement, true) {
                     say!("first acknowledgement after {} ms", Instant::now().as_millis());
                 }
             }
@@ -231,10 +233,10 @@ fn static_bytes() -> usize {
     (&raw const __ebss as usize) - (&raw const __sdata as usize)
 }
 
-/// Whatever panics, the log says where, and the emulator ends.
+/// Whatever panics, the log says that it did, and the emulator ends.
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // Where, but not what: the texts of all panics would take more flash than the rest of the log.
+    // Neither what nor where: the places of all panics would take 16 KB of flash.
     say!("panic");
     host::exit(101)
 }

@@ -41,14 +41,10 @@ impl<P: Serial> HeardField<P> {
 
 impl<P: Serial> Magnetometer for HeardField<P> {
     fn read(&mut self) -> Option<(Field, Option<f32>)> {
-        let mut buf = [0; 32];
-        loop {
-            let len = self.port.read(&mut buf);
-            if len == 0 {
-                // Each sample is told once: a chip that falls silent does not answer any more.
-                return self.newest.take().map(|field| (field, None));
-            }
-            buf[..len].iter().for_each(|byte| self.hear(*byte));
+        while let Some(byte) = self.port.next() {
+            self.hear(byte);
         }
+        // Each sample is told once: a chip that falls silent does not answer any more.
+        self.newest.take().map(|field| (field, None))
     }
 }

@@ -82,7 +82,7 @@ impl Driver for Clock {
         critical_section::with(|cs| self.ticks(cs) / CLOCK_MHZ)
     }
 
-    /// There is one task, so the earliest alarm wakes it, and it sets the next one itself.
+    /// There is one alarm, the earliest: it wakes all tasks, and each sets its next one itself.
     fn schedule_wake(&self, at: u64, _waker: &core::task::Waker) {
         critical_section::with(|cs| {
             let alarm_us = self.alarm_us.borrow(cs);

@@ -64,13 +64,8 @@ macro_rules! say {
 pub struct Heard;
 
 impl Serial for Heard {
-    fn read(&mut self, buf: &mut [u8]) -> usize {
-        critical_section::with(|cs| {
-            let mut heard = HEARD.borrow_ref_mut(cs);
-            let len = buf.len().min(heard.len());
-            buf[..len].iter_mut().for_each(|byte| *byte = heard.pop_front().unwrap_or_default());
-            len
-        })
+    fn next(&mut self) -> Option<u8> {
+        critical_section::with(|cs| HEARD.borrow_ref_mut(cs).pop_front())
     }
 }
 

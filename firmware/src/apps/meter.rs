@@ -6,6 +6,7 @@ use zeugma_schemas::domains::Energy;
 use super::telegram::Collector;
 use crate::{
     clock::{Clock, Moment},
+    schedule::beat_after,
     sensor::{Missing, Sensor},
     serial::Serial,
 };
@@ -36,16 +37,9 @@ impl<'c, P: Serial> Meter<'c, P> {
     }
 
     fn listen(&mut self, now: &Moment) {
-        let mut buf = [0; 64];
-        loop {
-            let len = self.port.read(&mut buf);
-            if len == 0 {
-                return;
-            }
-            for byte in &buf[..len] {
-                if self.collector.push(*byte) {
-                    self.hear(now);
-                }
+        while let Some(byte) = self.port.next() {
+            if self.collector.push(byte) {
+                self.hear(now);
             }
         }
     }
@@ -74,8 +68,7 @@ impl<P: Serial> Sensor for Meter<'_, P> {
         if now.at < due {
             return Ok(None);
         }
-        let late = (now.at - due).as_micros() / self.report_every.as_micros().max(1);
-        self.next_report = Some(due + self.report_every * (late as u32 + 1));
+        self.next_report = Some(beat_after(due, self.report_every, now.at).0);
         self.newest.take().map(Some).ok_or(Missing::NoValue)
     }
 }

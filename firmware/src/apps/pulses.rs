@@ -5,6 +5,7 @@ use zeugma_schemas::domains::Energy;
 
 use crate::{
     clock::Moment,
+    schedule::beat_after,
     sensor::{Missing, Sensor},
 };
 
@@ -55,10 +56,11 @@ impl<P: Pulses> Sensor for PulseMeter<P> {
         let count = self.pulses.count();
         self.import_pulses += f64::from(count.wrapping_sub(self.last_count));
         self.last_count = count;
-        if self.next_report.is_some_and(|due| now.at < due) {
+        let due = self.next_report.unwrap_or(now.at);
+        if now.at < due {
             return Ok(None);
         }
-        self.next_report = Some(self.next_report.unwrap_or(now.at) + self.report_every);
+        self.next_report = Some(beat_after(due, self.report_every, now.at).0);
         // Power is the mean since the last report: pulses say no more.
         let active_power_w = self.reported.and_then(|(at, pulses)| {
             let hours = (now.at - at).as_micros() as f64 / 3.6e9;

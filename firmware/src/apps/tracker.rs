@@ -92,19 +92,12 @@ impl<'c, P: Serial, I: FnMut() -> Option<bool>> Tracker<'c, P, I> {
     }
 
     fn listen(&mut self, now: &Moment) {
-        let mut buf = [0; 64];
-        loop {
-            let len = self.port.read(&mut buf);
-            if len == 0 {
-                return;
-            }
-            for byte in &buf[..len] {
-                match self.sentences.parse_from_byte(*byte) {
-                    Some(Ok(ParseResult::RMC(Some(rmc)))) => self.move_to(now, &rmc),
-                    Some(Ok(ParseResult::GGA(gga))) => self.satellites = gga.map(|gga| gga.sat_in_use.into()),
-                    // Not a whole sentence yet, one without a position, or noise.
-                    _ => {}
-                }
+        while let Some(byte) = self.port.next() {
+            match self.sentences.parse_from_byte(byte) {
+                Some(Ok(ParseResult::RMC(Some(rmc)))) => self.move_to(now, &rmc),
+                Some(Ok(ParseResult::GGA(gga))) => self.satellites = gga.map(|gga| gga.sat_in_use.into()),
+                // Not a whole sentence yet, one without a position, or noise.
+                _ => {}
             }
         }
     }

@@ -25,10 +25,7 @@ impl Wire {
 }
 
 impl Serial for &Wire {
-    fn read(&mut self, buf: &mut [u8]) -> usize {
-        let mut bytes = self.0.borrow_mut();
-        let len = buf.len().min(bytes.len());
-        buf[..len].iter_mut().for_each(|byte| *byte = bytes.pop_front().expect("as many as there are"));
-        len
+    fn next(&mut self) -> Option<u8> {
+        self.0.borrow_mut().pop_front()
     }
 }
