@@ -12,6 +12,7 @@ use std::{
 };
 
 use chrono::Utc;
+use crc::{CRC_16_ARC, Crc};
 use tempfile::TempDir;
 
 use crate::{peers, program};
@@ -214,9 +215,7 @@ pub fn telegram(number: u64) -> Vec<u8> {
          1-0:1.7.0(00.500*kW)\r\n1-0:2.7.0(00.000*kW)\r\n1-0:32.7.0(230.1*V)\r\n1-0:52.7.0(231.1*V)\r\n\
          1-0:72.7.0(229.9*V)\r\n1-0:31.7.0(001*A)\r\n1-0:51.7.0(002*A)\r\n1-0:71.7.0(003*A)\r\n!"
     );
-    let checksum = text.bytes().fold(0u16, |crc, byte| {
-        (0..8).fold(crc ^ u16::from(byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xA001 } else { crc >> 1 })
-    });
+    let checksum = Crc::<u16>::new(&CRC_16_ARC).checksum(text.as_bytes());
     format!("{text}{checksum:04X}\r\n").into_bytes()
 }
 

@@ -1,3 +1,4 @@
+use crc::{CRC_16_ARC, Crc};
 use embassy_time::{Duration, Instant};
 use proptest::prelude::*;
 use zeugma_firmware::{
@@ -25,11 +26,9 @@ const ONE_PHASE: &str = "/KFM5KAIFA-METER\r\n\r\n1-3:0.2.8(42)\r\n0-0:1.0.0(1603
      1-0:1.8.1(001073.079*kWh)\r\n1-0:1.8.2(001263.199*kWh)\r\n1-0:2.8.1(000000.000*kWh)\r\n\
      1-0:2.8.2(000000.000*kWh)\r\n1-0:1.7.0(00.143*kW)\r\n1-0:2.7.0(00.000*kW)\r\n1-0:31.7.0(000*A)\r\n!";
 
-/// With its checksum (CRC-16/ARC), bit by bit.
+/// With its checksum.
 fn telegram(text: &str) -> Vec<u8> {
-    let checksum = text.bytes().fold(0u16, |crc, byte| {
-        (0..8).fold(crc ^ u16::from(byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xA001 } else { crc >> 1 })
-    });
+    let checksum = Crc::<u16>::new(&CRC_16_ARC).checksum(text.as_bytes());
     format!("{text}{checksum:04X}\r\n").into_bytes()
 }
 
