@@ -24,18 +24,14 @@ pub trait Board {
 
 /// How the device reaches its broker.
 pub trait Dial {
-    /// A byte stream to the broker; whoever adds TLS wraps it here. Its futures must be cancel-safe.
+    /// A byte stream to the broker. Its futures may be dropped at any moment, and then have done nothing.
     type Io<'a>: Read + Write
     where
         Self: 'a;
 
     /// Opens a new stream. May take long: the device gives up after [`crate::publisher::OPEN_MAX`].
-    fn dial(&mut self) -> impl Future<Output = Result<Self::Io<'_>, Unreachable>>;
+    fn dial(&mut self) -> impl Future<Output = Result<Self::Io<'_>, Lost>>;
 }
-
-/// The network gave no stream to the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unreachable;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +65,9 @@ pub enum Lost {
     /// The network gave no stream.
     #[error("the broker cannot be reached")]
     Unreachable,
+    /// The broker did not prove that it holds the device's key.
+    #[error("the broker and this device do not hold the same key")]
+    Untrusted,
     /// The broker said no, with this MQTT reason code.
     #[error("the broker refused the connection with reason {0:#04x}")]
     Refused(u8),

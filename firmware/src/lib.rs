@@ -13,7 +13,7 @@
 //! - [`sensor`], [`schedule`], [`clock`]: what is measured, when, and at which time
 //! - [`outbox`]: readings kept until acknowledged: a [`ring`] in RAM, and behind it [`flash`] with [`record`]s, their
 //!   time ([`anchor`]) and the device's [`memory`]; [`batch`]: several of them in one payload
-//! - [`publisher`], [`backoff`], [`random`]: MQTT 5 at QoS 1, and how to be patient
+//! - [`publisher`], [`backoff`], [`random`]: MQTT 5 at QoS 1, and how to be patient; `tls`: under whose cover
 //! - [`device`]: the loop around all this
 
 #![no_std]
@@ -44,4 +44,8 @@ pub mod sensor;
 pub mod serial;
 pub mod settings;
 pub mod simulated;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod wait;
+#[cfg(any(feature = "tls", test))]
+mod whole;

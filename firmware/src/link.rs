@@ -9,7 +9,7 @@ use zeugma_schemas::{domains::Measurement, limits::TOPIC_LEN_MAX};
 
 use crate::{
     batch::{Batch, Format},
-    board::{Dial, Lost, Unreachable},
+    board::{Dial, Lost},
     name::topic,
     outbox::Outbox,
     publisher::{PAYLOAD_BYTES_MAX, WINDOW},
@@ -111,7 +111,7 @@ pub(crate) async fn open<'s, 'b, 'd, D: Dial>(
     payload: &'s mut Payload,
     series: &'s [Series; 2],
 ) -> Result<Link<'s, 'b, D::Io<'d>>, Lost> {
-    let io = dial.dial().await.map_err(|Unreachable| Lost::Unreachable)?;
+    let io = dial.dial().await?;
     let connection = session.connect(io).await.map_err(lost)?;
     Ok(Link { connection, series, payload })
 }

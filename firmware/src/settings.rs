@@ -10,7 +10,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 
 use crc::{CRC_32_ISO_HDLC, Crc};
 use embedded_storage_async::nor_flash::{NorFlash, ReadNorFlash};
-use heapless::String;
+use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 use zeugma_schemas::{id::is_id, limits::ID_LEN_MAX};
 
@@ -19,14 +19,19 @@ use crate::record::take;
 const MAGIC: [u8; 4] = *b"ZGM1";
 const HEAD_BYTES: usize = 16;
 
-/// Longest settings: four texts of 64 bytes, some addresses and numbers.
-const BODY_BYTES_MAX: usize = 320;
+/// Longest settings: five texts of 64 bytes, a key, some addresses and numbers.
+const BODY_BYTES_MAX: usize = 420;
 const SLOT_BYTES_MAX: usize = HEAD_BYTES + BODY_BYTES_MAX;
 
 const CHECKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
-/// Longest user name and password.
+/// Longest user name, password and identity.
 pub const SECRET_LEN_MAX: usize = 64;
+
+/// Shortest key: as strong as the cipher, which takes 128 bits.
+pub const KEY_BYTES_MIN: usize = 16;
+/// Longest key.
+pub const KEY_BYTES_MAX: usize = 32;
 
 /// What a device has to know of its place in the world.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +44,8 @@ pub struct Settings {
     pub broker: SocketAddrV4,
     /// What the device says who it is, if the broker wants to know.
     pub login: Option<Login>,
+    /// What it shares with the broker, for TLS.
+    pub key: Option<Key>,
     /// An SNTP server; a meter or a satellite receiver can tell the time too.
     pub time_server: Option<SocketAddrV4>,
     /// The device's own address, its network's prefix length and the gateway.
@@ -56,6 +63,15 @@ pub struct Login {
     pub user: String<SECRET_LEN_MAX>,
     /// Password.
     pub password: String<SECRET_LEN_MAX>,
+}
+
+/// A pre-shared key of TLS (RFC 8446, section 2.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Under which name the broker knows it.
+    pub identity: String<SECRET_LEN_MAX>,
+    /// The key.
+    pub secret: Vec<u8, KEY_BYTES_MAX>,
 }
 
 /// The device's place in its network.
@@ -84,6 +100,9 @@ pub enum Invalid {
     /// More reports than a device can take.
     #[error("reports are at least 100 ms apart")]
     Interval,
+    /// TLS cannot be had by this key.
+    #[error("a key has a name and 16 to 32 bytes")]
+    Key,
     /// No network is so large or so small.
     #[error("the prefix of a network has 1 to 30 bits")]
     Prefix,
@@ -98,9 +117,16 @@ impl Settings {
         match () {
             () if !is_id(&self.tenant) || !is_id(&self.device) => Err(Invalid::Name),
             () if self.report_every_ms < 100 || self.health_every_ms < 100 => Err(Invalid::Interval),
+            () if self.key.as_ref().is_some_and(|key| !key.is_good()) => Err(Invalid::Key),
             () if !(1..=30).contains(&self.network.prefix_len) => Err(Invalid::Prefix),
             () => Ok(()),
         }
+    }
+}
+
+impl Key {
+    fn is_good(&self) -> bool {
+        !self.identity.is_empty() && self.secret.len() >= KEY_BYTES_MIN
     }
 }
 

@@ -23,8 +23,31 @@ const HOST: &str = "10.0.2.2";
 /// A board that is switched off.
 pub struct Board {
     application: &'static str,
+    cover: Cover,
     folder: TempDir,
     sensor: SocketAddr,
+}
+
+/// How its program speaks to the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cover {
+    /// Over TCP.
+    None,
+    /// Under TLS 1.3 with a pre-shared key.
+    Tls,
+}
+
+/// Where a device reports, and how often.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Its tenant and its own id.
+    pub id: (&'a str, &'a str),
+    /// On this machine.
+    pub broker: SocketAddr,
+    /// The identity and the key in hexadecimal, for TLS.
+    pub key: Option<(&'a str, &'a str)>,
+    /// Between two reports.
+    pub every: Duration,
 }
 
 /// A board that is switched on; switched off when dropped.
@@ -36,17 +59,12 @@ pub struct Running {
 impl Board {
     /// A board with `application` (the name of a program of `firmware/board`), whose UART hears what `feed` says.
     ///
-    /// It reports to `broker` every `every`, as `tenant` and `device`.
-    pub fn new(
-        application: &'static str,
-        (tenant, device): (&str, &str),
-        broker: SocketAddr,
-        every: Duration,
-        feed: fn(u64) -> Vec<u8>,
-    ) -> Board {
-        let board =
-            Board { application, folder: tempfile::tempdir().expect("a folder"), sensor: serve(feed) };
-        board.provision(tenant, device, broker, every);
+    /// Its program speaks TLS if the place has a key.
+    pub fn new(application: &'static str, place: Place<'_>, feed: fn(u64) -> Vec<u8>) -> Board {
+        let cover = if place.key.is_some() { Cover::Tls } else { Cover::None };
+        let folder = tempfile::tempdir().expect("a folder");
+        let board = Board { application, cover, folder, sensor: serve(feed) };
+        board.provision(place);
         board
     }
 
@@ -56,14 +74,17 @@ impl Board {
     }
 
     /// Gives it its settings, as an installer does.
-    pub fn provision(&self, tenant: &str, device: &str, broker: SocketAddr, every: Duration) {
+    pub fn provision(&self, place: Place<'_>) {
+        let Place { id: (tenant, device), broker, key, every } = place;
         let (settings, time) = (self.folder.path().join("settings.toml"), time_server());
+        let key = key.map(|(identity, psk)| format!("psk_identity = '{identity}'\npsk = '{psk}'\n"));
         let text = format!(
             "tenant = '{tenant}'\ndevice = '{device}'\nbroker = '{HOST}:{}'\ntime_server = '{HOST}:{}'\n\
-             address = '10.0.2.15/24'\ngateway = '{HOST}'\nreport_every = '{}ms'\nhealth_every = '1h'\n",
+             address = '10.0.2.15/24'\ngateway = '{HOST}'\nreport_every = '{}ms'\nhealth_every = '1h'\n{}",
             broker.port(),
             time.port(),
-            every.as_millis()
+            every.as_millis(),
+            key.unwrap_or_default()
         );
         std::fs::write(&settings, text).expect("a file");
         let (flash, settings) = (self.flash().display().to_string(), settings.display().to_string());
@@ -85,7 +106,7 @@ impl Board {
                     flash.display()
                 ))
                 .arg("-kernel")
-                .arg(image(self.application))
+                .arg(image(self.application, self.cover))
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::null())
@@ -138,14 +159,18 @@ impl Drop for Running {
 }
 
 /// The program for the board, which `./test` builds beside ours.
-pub fn image(application: &str) -> PathBuf {
+pub fn image(application: &str, cover: Cover) -> PathBuf {
     let target = program::binary().parent().and_then(Path::parent).expect("a target folder").to_owned();
-    let image = target.join("board/thumbv7m-none-eabi/release").join(application);
+    let (folder, features) = match cover {
+        Cover::None => ("board", ""),
+        Cover::Tls => ("board-tls", "--features tls "),
+    };
+    let image = target.join(folder).join("thumbv7m-none-eabi/release").join(application);
     assert!(
         image.is_file(),
-        "{} is missing: cd firmware/board && cargo build --release --target-dir {} (or run ./test, which does it)",
+        "{} is missing: cd firmware/board && cargo build --release {features}--target-dir {} (or ./test, which does it)",
         image.display(),
-        target.join("board").display()
+        target.join(folder).display()
     );
     image
 }

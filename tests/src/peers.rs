@@ -62,6 +62,23 @@ impl Mosquitto {
         }
     }
 
+    /// Starts one that keeps all there is, and at the second address listens for who shows by TLS 1.3 that he holds a
+    /// key; keys are hexadecimal, and identities user names.
+    pub fn with_keys(keys: &[(&str, &str)]) -> (Mosquitto, SocketAddr) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let lines: String = keys.iter().map(|(identity, key)| format!("{identity}:{key}\n")).collect();
+        std::fs::write(file.path(), lines).expect("the keys");
+        let addr = free_port();
+        let settings = format!(
+            "{KEEPS_ALL}listener {} 127.0.0.1\npsk_hint zeugma\npsk_file {}\ntls_version tlsv1.3\n\
+             use_identity_as_username true\n",
+            addr.port(),
+            file.path().display()
+        );
+        // It has read the keys when it answers.
+        (Mosquitto::with(&settings), addr)
+    }
+
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr

@@ -4,7 +4,7 @@ use std::{net::SocketAddrV4, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
-use zeugma_firmware::settings::{self, Login, Network, Settings};
+use zeugma_firmware::settings::{self, KEY_BYTES_MAX, Key, Login, Network, Settings};
 
 use crate::{Usage, say};
 
@@ -35,6 +35,8 @@ pub enum Command {
   time_server = \"192.0.2.1:123\"    # left out: the meter's or the receiver's own clock
   user = \"meter-001\"               # with password, where the broker wants to know
   password = \"...\"
+  psk_identity = \"meter-001\"       # with psk, for TLS: the key that the broker knows by this name,
+  psk = \"00112233...\"              # 16 to 32 bytes in hexadecimal, as `openssl rand -hex 32` makes them
   report_every = \"60s\"
   health_every = \"1h\"")]
 pub struct ProvisionArgs {
@@ -61,6 +63,8 @@ struct File {
     time_server: Option<SocketAddrV4>,
     user: Option<String>,
     password: Option<String>,
+    psk_identity: Option<String>,
+    psk: Option<String>,
     report_every: String,
     health_every: String,
 }
@@ -99,11 +103,17 @@ fn parse(text: &str) -> anyhow::Result<Settings> {
         (None, None) => None,
         _ => bail!("user and password go together"),
     };
+    let key = match (file.psk_identity, file.psk) {
+        (Some(identity), Some(secret)) => Some(Key { identity: short(&identity)?, secret: bytes(&secret)? }),
+        (None, None) => None,
+        _ => bail!("psk_identity and psk go together"),
+    };
     let settings = Settings {
         tenant: short(&file.tenant)?,
         device: short(&file.device)?,
         broker: file.broker,
         login,
+        key,
         time_server: file.time_server,
         network: network(&file.address, file.gateway)?,
         report_every_ms: milliseconds(&file.report_every)?,
@@ -115,6 +125,12 @@ fn parse(text: &str) -> anyhow::Result<Settings> {
 
 fn short<const N: usize>(text: &str) -> anyhow::Result<heapless::String<N>> {
     text.parse().map_err(|_| anyhow::anyhow!("`{text}` is longer than {N} bytes"))
+}
+
+/// What was wrong is told without the key.
+fn bytes(text: &str) -> anyhow::Result<heapless::Vec<u8, KEY_BYTES_MAX>> {
+    let bytes = hex::decode(text).ok().and_then(|bytes| heapless::Vec::from_slice(&bytes).ok());
+    bytes.context("`psk` is 16 to 32 bytes in hexadecimal")
 }
 
 fn network(address: &str, gateway: std::net::Ipv4Addr) -> anyhow::Result<Network> {

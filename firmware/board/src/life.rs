@@ -23,12 +23,14 @@ use zeugma_firmware::{
 };
 
 use crate::{
+    broker::{self, ToBroker},
     ethernet::Ethernet,
     host::{self, Arguments, FileFlash},
-    network::{Way, keep_time},
     say,
     sleep::{self, Apart},
-    stack, time, uart,
+    stack, time,
+    time_server::keep_time,
+    uart,
 };
 
 /// Readings in RAM: what four batches of a meter hold.
@@ -101,13 +103,14 @@ impl<S: Sensor> Application<S> {
             readings_max: arguments.value("readings").and_then(|count| count.parse().ok()),
             pause_max: PAUSE_MAX,
         };
+        let way = broker::way(stack, settings, Random::seeded(random.bits()));
         let time_random = Random::seeded(random.bits());
         let sensor = (self.sensor)(settings, &CLOCK.0);
         let Ok(mut device) = Device::new(&life, sensor, outbox, random) else {
             say!("no device: {}", device::InvalidName);
             host::exit(4);
         };
-        sleep::block_on(pin!(run(&mut device, settings, stack, runner, time_random)));
+        sleep::block_on(pin!(run(&mut device, way, settings, stack, runner, time_random)));
         let statics = static_bytes();
         say!(
             "done after {} ms: {statics} bytes of statics, {} of stack",
@@ -129,7 +132,16 @@ impl<S: Sensor> Application<S> {
             say!("new settings are not used: {why}; the last good ones hold");
         }
         match found.settings {
-            Ok(settings) => SETTINGS.init(settings),
+            Ok(settings) if settings.key.is_some() == broker::HAS_TLS => SETTINGS.init(settings),
+            // What was meant to be sealed is never sent openly.
+            Ok(_) if broker::HAS_TLS => {
+                say!("no settings: this program speaks TLS, they have no key; run `zeugma device provision`");
+                host::exit(4)
+            }
+            Ok(_) => {
+                say!("no settings: they have a key, this program no TLS; build it with the feature `tls`");
+                host::exit(4)
+            }
             Err(why) => {
                 say!("no settings: {why}; run `zeugma device provision`");
                 host::exit(4)
@@ -171,14 +183,13 @@ fn network(
 /// The device's life, beside it the network's and the clock's.
 async fn run<S: Sensor>(
     device: &mut Device<'static, S, FileFlash, RECORDS, BYTES>,
+    way: &mut ToBroker,
     settings: &'static Settings,
     stack: Stack<'static>,
     mut runner: Runner<'static, &'static mut Ethernet>,
     mut random: Random,
 ) {
     static BUFFERS: ConstStaticCell<Buffers> = ConstStaticCell::new(Buffers::new());
-    static WAY: StaticCell<Way> = StaticCell::new();
-    let way = WAY.init_with(|| Way::new(stack, settings.broker.into()));
     let mut board = Emulated { has_acknowledgement: false };
     let living = pin!(device.run(way, &mut board, core::future::pending(), BUFFERS.take()));
     let networking = pin!(runner.run());

@@ -4,7 +4,10 @@
 //! not been heard of for long enough: few readings of a straight road, many of a town.
 
 use embassy_time::{Duration, Instant};
-use nmea0183::{ParseResult, Parser, RMC, Sentence};
+use nmeasis::{
+    message::{Message, gga::Gga, rmc::Rmc},
+    parser::NmeaParser,
+};
 use zeugma_schemas::domains::Fleet;
 
 use super::telegram::days_since_1970;
@@ -22,6 +25,12 @@ const FIX_HOLDS: Duration = Duration::from_secs(3);
 
 /// Slower than this a receiver shows its own noise: neither distance nor heading mean anything.
 const MOVING_KMH_MIN: f64 = 3.0;
+
+/// Longest sentence: 82 characters by the standard, which receivers with many decimals exceed.
+const SENTENCE_BYTES_MAX: usize = 128;
+
+/// A knot.
+const KMH_PER_KNOT: f64 = 1.852;
 
 /// When a position is worth a report.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +56,7 @@ pub struct Tracker<'c, P, I> {
     ignition: I,
     clock: &'c Clock,
     rules: Rules,
-    sentences: Parser,
+    sentences: NmeaParser<SENTENCE_BYTES_MAX>,
     fix: Option<Fix>,
     /// From the sentence that tells a fix's quality.
     satellites: Option<i32>,
@@ -65,6 +74,14 @@ struct Fix {
     heading_deg: Option<f64>,
 }
 
+/// What a sentence says.
+enum Said {
+    /// A position, and when it was true.
+    Fix((Fix, i64)),
+    /// How many are in use, where it has any.
+    Satellites(Option<i32>),
+}
+
 /// What was reported last.
 #[derive(Debug, Clone, Copy)]
 struct Reported {
@@ -77,7 +94,7 @@ struct Reported {
 impl<'c, P: Serial, I: FnMut() -> Option<bool>> Tracker<'c, P, I> {
     /// Goes on from what the vehicle's odometer shows; sets `clock` by the satellites.
     pub fn new(port: P, ignition: I, clock: &'c Clock, rules: Rules, odometer_m: f64) -> Self {
-        let sentences = Parser::new().sentence_filter(Sentence::RMC | Sentence::GGA);
+        let sentences = NmeaParser::default();
         Tracker {
             port,
             ignition,
@@ -93,24 +110,28 @@ impl<'c, P: Serial, I: FnMut() -> Option<bool>> Tracker<'c, P, I> {
 
     fn listen(&mut self, now: &Moment) {
         while let Some(byte) = self.port.next() {
-            match self.sentences.parse_from_byte(byte) {
-                Some(Ok(ParseResult::RMC(Some(rmc)))) => self.move_to(now, &rmc),
-                Some(Ok(ParseResult::GGA(gga))) => self.satellites = gga.map(|gga| gga.sat_in_use.into()),
-                // Not a whole sentence yet, one without a position, or noise.
-                _ => {}
+            let mut said = None;
+            self.sentences.buffer()[0] = byte;
+            self.sentences.commit(1, |sentence| {
+                said = match sentence.map(|sentence| sentence.message) {
+                    Ok(Message::Rmc(rmc)) => fix(now.at, &rmc).map(Said::Fix),
+                    Ok(Message::Gga(gga)) => Some(Said::Satellites(satellites(&gga))),
+                    // Another sentence, a damaged one, or noise.
+                    _ => None,
+                };
+            });
+            match said {
+                Some(Said::Fix((fix, time_us))) => {
+                    self.clock.set(now.at, time_us);
+                    self.move_to(fix);
+                }
+                Some(Said::Satellites(count)) => self.satellites = count,
+                None => {}
             }
         }
     }
 
-    fn move_to(&mut self, now: &Moment, rmc: &RMC) {
-        self.clock.set(now.at, time_us(rmc));
-        let fix = Fix {
-            at: now.at,
-            latitude: rmc.latitude.as_f64(),
-            longitude: rmc.longitude.as_f64(),
-            speed_kmh: rmc.speed.as_kph().into(),
-            heading_deg: rmc.course.as_ref().map(|course| course.degrees.into()),
-        };
+    fn move_to(&mut self, fix: Fix) {
         if let Some(before) = self.fix.filter(|_| fix.speed_kmh >= MOVING_KMH_MIN) {
             self.odometer_m += distance_m(&before, &fix);
         }
@@ -184,12 +205,70 @@ impl<P: Serial, I: FnMut() -> Option<bool>> Sensor for Tracker<'_, P, I> {
     }
 }
 
-/// When the fix was true, in microseconds since 1970 UTC.
-fn time_us(rmc: &RMC) -> i64 {
-    let (date, time) = (&rmc.datetime.date, &rmc.datetime.time);
-    let days = days_since_1970(date.year.into(), date.month.into(), date.day.into());
-    let minutes = (days * 24 + i64::from(time.hours)) * 60 + i64::from(time.minutes);
-    minutes * 60_000_000 + (time.seconds * 1_000.0) as i64 * 1_000
+/// The fix of a sentence, if it has one, and when it was true, in microseconds since 1970 UTC.
+fn fix(at: Instant, rmc: &Rmc<'_>) -> Option<(Fix, i64)> {
+    if rmc.status != "A" {
+        return None;
+    }
+    let fix = Fix {
+        at,
+        latitude: degrees(rmc.latitude, rmc.latitude_dir, ("N", "S"), 90.0)?,
+        longitude: degrees(rmc.longitude, rmc.longitude_dir, ("E", "W"), 180.0)?,
+        speed_kmh: decimal(rmc.speed)? * KMH_PER_KNOT,
+        heading_deg: decimal(rmc.track_made).filter(|heading| *heading <= 360.0),
+    };
+    Some((fix, time_us(rmc.date, rmc.time)?))
+}
+
+fn satellites(gga: &Gga<'_>) -> Option<i32> {
+    // Without a fix nothing is in use.
+    (gga.fix_quality != "0").then(|| decimal(gga.satellites)).flatten().map(|count| count as i32)
+}
+
+/// Degrees and minutes (`ddmm.mmmm`), to the first side or the other.
+fn degrees(text: &str, side: &str, (positive, negative): (&str, &str), max: f64) -> Option<f64> {
+    let number = decimal(text)?;
+    let whole = libm::trunc(number / 100.0);
+    let degrees = whole + (number - whole * 100.0) / 60.0;
+    let degrees = match side {
+        side if side == positive => degrees,
+        side if side == negative => -degrees,
+        _ => return None,
+    };
+    (libm::fabs(degrees) <= max).then_some(degrees)
+}
+
+/// A date (`ddmmyy`) and a time of day (`hhmmss.sss`), in microseconds since 1970 UTC.
+fn time_us(date: &str, time: &str) -> Option<i64> {
+    let [day, month, year] = pairs(date)?;
+    let [hours, minutes, _] = pairs(time)?;
+    let seconds = decimal(time.get(4..)?)?;
+    let is_possible =
+        (1..=31).contains(&day) && (1..=12).contains(&month) && hours < 24 && minutes < 60 && seconds < 61.0;
+    let minutes = (days_since_1970(2000 + year, month, day) * 24 + hours) * 60 + minutes;
+    // Receivers tell milliseconds at best.
+    is_possible.then_some(minutes * 60_000_000 + (seconds * 1_000.0) as i64 * 1_000)
+}
+
+/// Three numbers of two digits each.
+fn pairs(text: &str) -> Option<[i64; 3]> {
+    let pair = |at| text.get(at..at + 2).and_then(decimal).map(|number| number as i64);
+    Some([pair(0)?, pair(2)?, pair(4)?])
+}
+
+/// A number without sign or exponent, which is all there is. Two integers that a double holds exactly are divided,
+/// which rounds once: as exact as the library's reader of numbers, which takes 30 KB of flash.
+fn decimal(text: &str) -> Option<f64> {
+    let (mut digits, mut scale) = (None::<u64>, 1_u64);
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    for (text, step) in [(whole, 1), (fraction, 10)] {
+        for byte in text.bytes() {
+            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+            digits = Some(digits.unwrap_or(0).checked_mul(10)?.checked_add(digit)?);
+            scale = scale.checked_mul(step)?;
+        }
+    }
+    Some(digits? as f64 / scale as f64)
 }
 
 /// Distance of two places that are near each other: the earth is flat between them.
@@ -200,8 +279,8 @@ fn distance_m(from: &Fix, to: &Fix) -> f64 {
     libm::sqrt(north * north + east * east) * METRES_PER_DEGREE
 }
 
-/// By how much one has turned from one heading to another: 0 to 180 degrees.
+/// By how much one has turned from one heading to another, both of 0 to 360 degrees: 0 to 180.
 fn turn_deg(from: f64, to: f64) -> f64 {
-    let turn = libm::fabs(to - from) % 360.0;
+    let turn = libm::fabs(to - from);
     if turn > 180.0 { 360.0 - turn } else { turn }
 }

@@ -120,6 +120,59 @@ fn vehicle_under_a_roof_says_that_it_has_no_position() {
     assert_eq!(tracker.sample(&moment(60_000)), Err(Missing::NoValue));
 }
 
+/// The first report of a vehicle whose receiver says this.
+fn reported(text: &str) -> Option<Fleet> {
+    let (wire, clock) = (Wire::default(), Clock::new());
+    let mut tracker = Tracker::new(&wire, || None, &clock, Rules::town(Duration::from_secs(30)), 0.0);
+    wire.say(text.as_bytes());
+    tracker.sample(&moment(0)).expect("nothing is missing yet")
+}
+
+#[test]
+fn places_are_as_exact_as_the_sentence_in_all_quarters_of_the_earth() {
+    let told = |place: &str| {
+        let body = format!("GNRMC,120000.123,A,{place},000.0,,231126,,,A");
+        reported(&sentence(&body)).map(|fleet| (fleet.latitude, fleet.longitude))
+    };
+    let (latitude, longitude) = (38.0 + 54.123_456_7 / 60.0, 22.0 + 26.5 / 60.0);
+    for (place, expected) in [
+        ("3854.1234567,N,02226.5,E", Some((latitude, longitude))),
+        ("3854.1234567,S,02226.5,W", Some((-latitude, -longitude))),
+        ("9000,N,18000.000,W", Some((90.0, -180.0))),
+        ("9000.1,N,02226.5,E", None),
+        ("3854.1,E,02226.5,E", None),
+        (".,N,02226.5,E", None),
+        (",,,", None),
+        ("99999999999999999999.1,N,02226.5,E", None),
+    ] {
+        let told = told(place);
+        let is_right = match (told, expected) {
+            (Some(told), Some(expected)) => {
+                (told.0 - expected.0).abs() < 1e-12 && (told.1 - expected.1).abs() < 1e-12
+            }
+            (told, expected) => told == expected,
+        };
+        assert!(is_right, "{place}: {told:?}, expected {expected:?}");
+    }
+}
+
+#[test]
+fn sentences_with_impossible_times_are_not_taken() {
+    for (time, date, is_taken) in [
+        ("120000", "231126", true),
+        ("235960.00", "311226", true),
+        ("240000.00", "231126", false),
+        ("126000.00", "231126", false),
+        ("120000.00", "321126", false),
+        ("120000.00", "231326", false),
+        ("1200", "231126", false),
+        ("120000.00", "", false),
+    ] {
+        let body = format!("GPRMC,{time},A,3854.0,N,02226.5,E,0.0,,{date},,,A");
+        assert_eq!(reported(&sentence(&body)).is_some(), is_taken, "{body}");
+    }
+}
+
 #[test]
 fn sentences_that_are_damaged_are_not_taken() {
     let (wire, clock) = (Wire::default(), Clock::new());

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::VecDeque, future::poll_fn, rc::Rc, task::P
 
 use embassy_time::Instant;
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
-use zeugma_firmware::board::{Dial, Unreachable};
+use zeugma_firmware::board::{Dial, Lost};
 
 /// What the broker does with one publish.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -100,12 +100,12 @@ pub struct Stream {
 impl Dial for Broker {
     type Io<'a> = Stream;
 
-    async fn dial(&mut self) -> Result<Stream, Unreachable> {
+    async fn dial(&mut self) -> Result<Stream, Lost> {
         let mut peer = self.0.borrow_mut();
         peer.dials += 1;
         if peer.unreachable > 0 {
             peer.unreachable -= 1;
-            return Err(Unreachable);
+            return Err(Lost::Unreachable);
         }
         peer.generation = peer.dials;
         peer.input.clear();

@@ -40,6 +40,16 @@ async fn provisioned_device_knows_its_place_and_newer_settings_hold() {
 }
 
 #[tokio::test]
+async fn provisioned_device_knows_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let flash = folder.path().join("flash");
+    let text = format!("{FILE}psk_identity = 'meter-001'\npsk = '{}'", "0a".repeat(32));
+    provision_with(&flash, &text).await.unwrap();
+    let key = read(&flash).await.settings.unwrap().key.unwrap();
+    assert_eq!((key.identity.as_str(), &key.secret[..]), ("meter-001", &[10; 32][..]));
+}
+
+#[tokio::test]
 async fn settings_that_are_damaged_are_passed_over_for_the_last_good_ones() {
     let folder = tempfile::tempdir().unwrap();
     let flash = folder.path().join("flash");
@@ -67,6 +77,9 @@ async fn wrong_settings_are_refused_with_what_is_wrong() {
         (FILE.replace("60s", "soon"), "no time"),
         (FILE.replace("/24", ""), "192.0.2.77/24"),
         (format!("{FILE}user = 'a'"), "go together"),
+        (format!("{FILE}psk = '00'"), "go together"),
+        (format!("{FILE}psk_identity = 'a'\npsk = 'secret'"), "in hexadecimal"),
+        (format!("{FILE}psk_identity = 'a'\npsk = '0011'"), "16 to 32 bytes"),
         (format!("{FILE}colour = 'red'"), "unknown field `colour`"),
     ] {
         let error = provision_with(&flash, &text).await.unwrap_err().to_string();

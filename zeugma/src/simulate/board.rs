@@ -12,7 +12,7 @@ use tokio::{
     sync::Semaphore,
 };
 use zeugma_firmware::{
-    board::{Board, Dial, Event, Unreachable},
+    board::{Board, Dial, Event, Lost},
     clock::Moment,
     sensor::Vitals,
     simulated::health,
@@ -95,9 +95,9 @@ impl Way {
 impl Dial for Way {
     type Io<'a> = Stream;
 
-    async fn dial(&mut self) -> Result<Stream, Unreachable> {
-        let _turn = self.turns.acquire().await.map_err(|_| Unreachable)?;
-        let stream = TcpStream::connect(&*self.mqtt).await.map_err(|_| Unreachable)?;
+    async fn dial(&mut self) -> Result<Stream, Lost> {
+        let _turn = self.turns.acquire().await.map_err(|_| Lost::Unreachable)?;
+        let stream = TcpStream::connect(&*self.mqtt).await.map_err(|_| Lost::Unreachable)?;
         // Small packets must not wait for each other; where that cannot be had, they do.
         let _ = stream.set_nodelay(true);
         Ok(Stream(stream))

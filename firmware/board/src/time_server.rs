@@ -1,57 +1,14 @@
-//! The way to the broker, and the time from a time server (SNTP, RFC 5905 section 14).
+//! The time from a time server (SNTP, RFC 5905 section 14).
 
 use core::net::SocketAddr;
 
 use embassy_net::{
     IpEndpoint, Stack,
-    tcp::TcpSocket,
     udp::{PacketMetadata, UdpSocket},
 };
 use embassy_time::{Duration, Instant, Timer, with_timeout};
 use sntpc::{NtpContext, NtpTimestampGenerator, NtpUdpSocket};
-use zeugma_firmware::{
-    backoff::Backoff,
-    board::{Dial, Unreachable},
-    clock::Clock,
-    random::Random,
-};
-
-/// A connection that carries nothing, not even a keep-alive's answer, is given up after this long.
-const SILENCE_MAX: Duration = Duration::from_secs(40);
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// The largest publish, and what is received meanwhile.
-const TX_BYTES: usize = 1536;
-const RX_BYTES: usize = 512;
-
-/// The broker, over TCP.
-pub struct Way {
-    stack: Stack<'static>,
-    broker: IpEndpoint,
-    rx: [u8; RX_BYTES],
-    tx: [u8; TX_BYTES],
-}
-
-impl Way {
-    /// To `broker`.
-    pub fn new(stack: Stack<'static>, broker: IpEndpoint) -> Way {
-        Way { stack, broker, rx: [0; RX_BYTES], tx: [0; TX_BYTES] }
-    }
-}
-
-impl Dial for Way {
-    type Io<'a> = TcpSocket<'a>;
-
-    async fn dial(&mut self) -> Result<TcpSocket<'_>, Unreachable> {
-        let mut socket = TcpSocket::new(self.stack, &mut self.rx, &mut self.tx);
-        socket.set_timeout(Some(SILENCE_MAX));
-        socket.set_keep_alive(Some(KEEP_ALIVE));
-        // Small packets must not wait for each other.
-        socket.set_nagle_enabled(false);
-        socket.connect(self.broker).await.map_err(|_| Unreachable)?;
-        Ok(socket)
-    }
-}
+use zeugma_firmware::{backoff::Backoff, clock::Clock, random::Random};
 
 /// A clock drifts some seconds a day; once in so long is enough.
 const SYNC_EVERY: Duration = Duration::from_secs(3_600);
