@@ -24,10 +24,16 @@ use crate::{
     ring::Ring,
 };
 
-/// The flash did not do as it was told, or is too small: four pages are the least.
+/// Why the flash is of no use now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the flash does not work")]
-pub struct FlashFailed;
+pub enum FlashFailed {
+    /// It did not do as it was told, or is too small: four pages are the least.
+    #[error("the flash does not work")]
+    Broken,
+    /// What it holds was not written like this.
+    #[error("what the flash holds is damaged")]
+    Damaged,
+}
 
 /// Room for the largest record, in words of the largest size there is.
 pub type RecordBytes = [u8; (HEAD_BYTES_MAX + RECORD_BYTES_MAX).next_multiple_of(32)];
@@ -54,6 +60,8 @@ pub struct Found {
     pub memory: Memory,
     /// How many readings wait.
     pub count: usize,
+    /// Whether something was damaged and had to go.
+    pub was_damaged: bool,
 }
 
 /// What becomes of a record that was looked at, and of those behind it.
@@ -89,30 +97,60 @@ pub struct Loaded {
 }
 
 impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
-    /// In `flash` from the byte `start` on, which begins a page.
-    pub fn new(flash: F, start: u32, buf: &'r mut RecordBytes) -> Result<Self, FlashFailed> {
+    /// In `flash` from the byte `start` on, which begins a page: one more start of the device, and what it finds.
+    ///
+    /// What is damaged goes, as a device that stops for it would lose more.
+    pub async fn open(flash: F, start: u32, buf: &'r mut RecordBytes) -> Result<(Self, Found), FlashFailed> {
+        let mut this = Self::new(flash, start, buf)?;
+        let mut found = Found::default();
+        match this.recall().await {
+            Err(FlashFailed::Damaged) => found.was_damaged = true,
+            memory => found.memory = memory?,
+        }
+        match this.survey(&mut found).await {
+            Err(FlashFailed::Damaged) => {
+                (found.was_damaged, found.count) = (true, 0);
+                this = this.with_no_records().await?;
+            }
+            surveyed => surveyed?,
+        }
+        found.memory.boot = found.memory.boot.saturating_add(1);
+        if let Err(FlashFailed::Damaged) = this.note(&found.memory).await {
+            found.was_damaged = true;
+            this.map()?.erase_all().await.map_err(failed)?;
+            this.note(&found.memory).await?;
+        }
+        Ok((this, found))
+    }
+
+    fn new(flash: F, start: u32, buf: &'r mut RecordBytes) -> Result<Self, FlashFailed> {
         let page = F::ERASE_SIZE as u32;
         let pages = (flash.capacity() as u32).saturating_sub(start) / page;
         if pages < 4 {
-            return Err(FlashFailed);
+            return Err(FlashFailed::Broken);
         }
         let memory = start..start + (pages / 4).max(2) * page;
-        let queue = memory.end..start + pages * page;
-        let page_count = ((queue.end - queue.start) / page) as usize;
-        let config = QueueConfig::try_new(queue).map_err(|_| FlashFailed)?;
-        let cache = Cache::new(CalculatedPageStates::new(page_count), Uncached, Uncached);
-        Ok(Flash { queue: QueueStorage::new(flash, config, cache), memory, buf })
+        let queue = queue(flash, memory.end..start + pages * page)?;
+        Ok(Flash { queue, memory, buf })
     }
 
-    /// Reads all that stands there.
-    pub async fn open(&mut self) -> Result<Found, FlashFailed> {
-        let mut found = Found { memory: self.recall().await?, count: 0 };
-        let Memory { seq, last_us, .. } = &mut found.memory;
+    async fn with_no_records(mut self) -> Result<Self, FlashFailed> {
+        self.queue.erase_all().await.map_err(failed)?;
+        let Flash { queue: erased, memory, buf } = self;
+        let pages = erased.flash_range();
+        // What it remembers of its pages does not hold any more.
+        Ok(Flash { queue: queue(erased.destroy().0, pages)?, memory, buf })
+    }
+
+    /// Looks through the queue: how many readings there are, and how far their numbers and times go.
+    async fn survey(&mut self, found: &mut Found) -> Result<(), FlashFailed> {
+        let Memory { seq, last_us, counter, .. } = &mut found.memory;
         let mut untimed: [Option<(u32, i64)>; 2] = [None; 2];
         self.visit(&mut |record| {
             match record {
-                Some(Record::Reading { key, stamp, .. }) => {
+                Some(Record::Reading { key, stamp, counter: counted, .. }) => {
                     found.count += 1;
+                    *counter = counted.max(*counter);
                     let channel = key.channel as usize;
                     seq[channel] = seq[channel].max(key.seq.saturating_add(1));
                     match stamp {
@@ -131,8 +169,7 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
             }
             Next::Stays
         })
-        .await?;
-        Ok(found)
+        .await
     }
 
     /// Adds a record as the newest; `false` if there is no room.
@@ -185,7 +222,7 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
     ) -> Result<Loaded, FlashFailed> {
         let mut loaded = Loaded { count: 0, untimed: 0, stopped: Stopped::End };
         self.visit(&mut |record| {
-            let Some(Record::Reading { key, stamp, fields }) = record else { return Next::Stays };
+            let Some(Record::Reading { key, stamp, fields, .. }) = record else { return Next::Stays };
             let next = &mut next_seq[key.channel as usize];
             if key.seq < *next {
                 return Next::Stays;
@@ -258,13 +295,23 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
     }
 
     fn map(&mut self) -> Result<MemoryMap<'_, F>, FlashFailed> {
-        let config = MapConfig::try_new(self.memory.clone()).map_err(|_| FlashFailed)?;
+        let config = MapConfig::try_new(self.memory.clone()).map_err(|_| FlashFailed::Broken)?;
         Ok(MapStorage::new(self.queue.flash(), config, Cache::new_uncached()))
     }
 }
 
-fn failed<E>(_: Error<E>) -> FlashFailed {
-    FlashFailed
+fn queue<F: NorFlash>(flash: F, pages: Range<u32>) -> Result<QueueStorage<F, QueueCache>, FlashFailed> {
+    let count = (pages.end - pages.start) as usize / F::ERASE_SIZE;
+    let config = QueueConfig::try_new(pages).map_err(|_| FlashFailed::Broken)?;
+    let cache = Cache::new(CalculatedPageStates::new(count), Uncached, Uncached);
+    Ok(QueueStorage::new(flash, config, cache))
+}
+
+fn failed<E>(error: Error<E>) -> FlashFailed {
+    match error {
+        Error::Storage { .. } => FlashFailed::Broken,
+        _ => FlashFailed::Damaged,
+    }
 }
 
 /// The flash of a device that has none.

@@ -54,12 +54,17 @@ pub struct Outbox<'r, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: 
     /// By channel, the number behind that of the last reading that came into the ring.
     next_seq: [u32; 2],
     flash_failures: u32,
+    was_damaged: bool,
 }
 
 impl<'r, const RECORDS: usize, const BYTES: usize> Outbox<'r, NoFlash, RECORDS, BYTES> {
     /// In RAM only: this is the device's start number `boot`, and its readings are numbered from `seq_first`.
     pub const fn in_ram(room: &'r mut Room<RECORDS, BYTES>, boot: u32, seq_first: u32) -> Self {
-        Self::with(&mut room.ring, None, Memory { boot, seq: [seq_first; 2], last_us: [0; 2], dropped: 0 })
+        Self::with(
+            &mut room.ring,
+            None,
+            Memory { boot, seq: [seq_first; 2], last_us: [0; 2], dropped: 0, counter: None },
+        )
     }
 }
 
@@ -67,12 +72,10 @@ impl<'r, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> Outbox
     /// On flash, from the byte `start` on: goes on with what stands there, as one more start of the device.
     pub async fn open(flash: F, start: u32, room: &'r mut Room<RECORDS, BYTES>) -> Result<Self, FlashFailed> {
         let Room { ring, record } = room;
-        let mut flash = Flash::new(flash, start, record)?;
-        let mut found = flash.open().await?;
-        found.memory.boot = found.memory.boot.saturating_add(1);
-        flash.note(&found.memory).await?;
+        let (flash, found) = Flash::open(flash, start, record).await?;
         let mut outbox = Self::with(ring, Some(flash), found.memory);
         outbox.unloaded = found.count;
+        outbox.was_damaged = found.was_damaged;
         if found.count > 0 {
             outbox.next_seq = [0; 2];
         }
@@ -90,6 +93,7 @@ impl<'r, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> Outbox
             unloaded: 0,
             next_seq: memory.seq,
             flash_failures: 0,
+            was_damaged: false,
         }
     }
 
@@ -103,7 +107,8 @@ impl<'r, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> Outbox
         self.len() == 0
     }
 
-    /// How many readings were dropped: on flash ever, in RAM since the start.
+    /// How many readings were dropped: on flash ever, in RAM since the start. Those of a page of flash are not counted
+    /// if the power went while they were dropped.
     pub fn dropped(&self) -> u32 {
         self.memory.dropped
     }
@@ -111,6 +116,12 @@ impl<'r, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> Outbox
     /// How often the flash failed since the start.
     pub fn flash_failures(&self) -> u32 {
         self.flash_failures
+    }
+
+    /// Whether the flash held something damaged at the start: readings that waited, or the numbers and times of those
+    /// before them, are lost.
+    pub fn was_damaged(&self) -> bool {
+        self.was_damaged
     }
 
     /// How often the device was started, this time included.
@@ -121,6 +132,16 @@ impl<'r, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> Outbox
     /// The number of the channel's next reading.
     pub fn seq(&self, channel: Channel) -> u32 {
         self.memory.seq[channel as usize]
+    }
+
+    /// What the sensor had counted at its last reading, if it counts.
+    pub fn counter(&self) -> Option<u64> {
+        self.memory.counter
+    }
+
+    /// Keeps, with the next reading of the sensor, what it has counted.
+    pub fn count(&mut self, counter: Option<u64>) {
+        self.memory.counter = counter;
     }
 
     /// Whether `count` more readings of `bytes` bytes together can be kept in RAM, behind all others.
@@ -137,7 +158,8 @@ impl<'r, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> Outbox
         let key = Key { channel, seq: self.memory.seq[channel as usize] };
         let stamp = self.stamp(channel, now);
         self.memory.seq[channel as usize] = key.seq.saturating_add(1);
-        let on_flash = self.log(&Record::Reading { key, stamp, fields }).await;
+        let counter = self.memory.counter.filter(|_| channel == Channel::Sensor);
+        let on_flash = self.log(&Record::Reading { key, stamp, counter, fields }).await;
         let is_next = self.unloaded == 0;
         if is_next && (!on_flash || self.ring.has_room(1, fields.len())) {
             self.memory.dropped += self.ring.push(key, stamp, fields);
@@ -183,10 +205,10 @@ impl<'r, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> Outbox
         Stamp::Ticks { boot: self.memory.boot, us }
     }
 
-    /// Moves readings from flash into RAM, where there is room for a good part of them; answers how many went,
-    /// as their time will never be known.
+    /// Moves readings from flash into RAM, where there is room for a good part of them; answers how many are gone, as
+    /// their time will never be known or they cannot be read.
     pub async fn fill(&mut self) -> u32 {
-        let mut untimed = 0;
+        let mut gone = 0;
         while self.unloaded > 0 && self.ring.len() <= RECORDS / 2 {
             let Some(flash) = &mut self.flash else { break };
             let Ok(loaded) = flash.load(self.ring, &mut self.next_seq, &self.anchors).await else {
@@ -194,24 +216,25 @@ impl<'r, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> Outbox
                 break;
             };
             self.unloaded = self.unloaded.saturating_sub(loaded.count + loaded.untimed as usize);
-            untimed += loaded.untimed;
+            gone += loaded.untimed;
             match loaded.stopped {
-                Stopped::End => self.unloaded = 0,
+                // What was there and is not found is damaged.
+                Stopped::End => gone += core::mem::take(&mut self.unloaded) as u32,
                 Stopped::Full => break,
                 Stopped::Ask(boot) => match flash.offsets(boot).await {
                     Ok(offsets) => self.anchors.earlier = Some((boot, offsets)),
-                    Err(FlashFailed) => {
+                    Err(_) => {
                         self.flash_failures += 1;
                         break;
                     }
                 },
             }
         }
-        if untimed > 0 {
-            self.memory.dropped += untimed;
+        if gone > 0 {
+            self.memory.dropped += gone;
             self.note().await;
         }
-        untimed
+        gone
     }
 
     /// Adds waiting readings of `channel`, oldest first, to `batch`; see [`Ring::gather`].
@@ -267,7 +290,7 @@ impl<'r, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> Outbox
                     }
                 }
                 Some(None) => {}
-                None => return Err(FlashFailed),
+                None => return Err(FlashFailed::Broken),
             }
         }
         if self.memory.dropped != self.noted.dropped {
@@ -280,7 +303,7 @@ impl<'r, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> Outbox
         let Some(flash) = &mut self.flash else { return };
         match flash.note(&self.memory).await {
             Ok(()) => self.noted = self.memory,
-            Err(FlashFailed) => self.flash_failures += 1,
+            Err(_) => self.flash_failures += 1,
         }
     }
 }

@@ -1,21 +1,23 @@
 //! One reading as it is kept: which it is, when it was taken, and its fields; and the bytes of that on flash.
 //!
 //! ```text
-//!   reading  head 1 | seq 4 | time_us 8                 | fields
-//!   untimed  head 1 | seq 4 | boot 4 | ticks_us 8       | fields
+//!   reading  head 1 | seq 4 | time_us 8           | (counter 8) | fields
+//!   untimed  head 1 | seq 4 | boot 4 | ticks_us 8 | (counter 8) | fields
 //!   anchor   head 1 | boot 4 | offset_us 8 | offset_us 8
 //! ```
+//! The head tells the kind, the channel, and whether there is a counter.
 //! Integers are little-endian. The fields are encoded already, without `time` and `seq`, which are put in front
 //! when the reading is published.
 
 use crate::{anchor::Offsets, schedule::Channel};
 
 /// Most bytes that a record has beside the reading's fields.
-pub const HEAD_BYTES_MAX: usize = 17;
+pub const HEAD_BYTES_MAX: usize = 25;
 
 const READING: u8 = 0;
 const UNTIMED: u8 = 2;
 const ANCHOR: u8 = 4;
+const COUNTED: u8 = 8;
 
 /// When a reading was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub enum Record<'a> {
         key: Key,
         /// When it was taken.
         stamp: Stamp,
+        /// What its sensor has counted so far, if it counts.
+        counter: Option<u64>,
         /// What was measured, encoded.
         fields: &'a [u8],
     },
@@ -66,9 +70,10 @@ impl<'a> Record<'a> {
     pub fn encode(&self, buf: &mut [u8]) -> usize {
         let mut out = Out { buf, len: 0 };
         match *self {
-            Record::Reading { key, stamp, fields } => {
+            Record::Reading { key, stamp, counter, fields } => {
                 let kind = if matches!(stamp, Stamp::Time(_)) { READING } else { UNTIMED };
-                out.put(&[kind | key.channel as u8]);
+                let counted = if counter.is_some() { COUNTED } else { 0 };
+                out.put(&[kind | counted | key.channel as u8]);
                 out.put(&key.seq.to_le_bytes());
                 match stamp {
                     Stamp::Time(us) => out.put(&us.to_le_bytes()),
@@ -76,6 +81,9 @@ impl<'a> Record<'a> {
                         out.put(&boot.to_le_bytes());
                         out.put(&us.to_le_bytes());
                     }
+                }
+                if let Some(counter) = counter {
+                    out.put(&counter.to_le_bytes());
                 }
                 out.put(fields);
             }
@@ -91,7 +99,7 @@ impl<'a> Record<'a> {
     /// Reads a record; `None` where the bytes are none of ours.
     pub fn decode(bytes: &'a [u8]) -> Option<Record<'a>> {
         let (head, mut rest) = bytes.split_first()?;
-        match head & !1 {
+        match head & !(1 | COUNTED) {
             ANCHOR => {
                 let boot = u32::from_le_bytes(take(&mut rest)?);
                 let offset_us = [i64::from_le_bytes(take(&mut rest)?), i64::from_le_bytes(take(&mut rest)?)];
@@ -110,7 +118,9 @@ impl<'a> Record<'a> {
                         us: i64::from_le_bytes(take(&mut rest)?),
                     }
                 };
-                Some(Record::Reading { key, stamp, fields: rest })
+                let counter =
+                    if head & COUNTED == 0 { None } else { Some(u64::from_le_bytes(take(&mut rest)?)) };
+                Some(Record::Reading { key, stamp, counter, fields: rest })
             }
             _ => None,
         }
@@ -153,9 +163,10 @@ mod tests {
         fn record_is_read_as_it_was_written(
             health in any::<bool>(), seq in any::<u32>(), stamp in stamps(),
             fields in prop::collection::vec(any::<u8>(), 0..40), boot in any::<u32>(), offset in any::<i64>(),
+            counter in any::<Option<u64>>(),
         ) {
             let channel = Channel::ALL[usize::from(health)];
-            let reading = Record::Reading { key: Key { channel, seq }, stamp, fields: &fields };
+            let reading = Record::Reading { key: Key { channel, seq }, stamp, counter, fields: &fields };
             for record in [reading, Record::Anchor { boot, offset_us: [offset, -1] }] {
                 let mut buf = [0; 40 + HEAD_BYTES_MAX];
                 let len = record.encode(&mut buf);

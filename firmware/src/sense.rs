@@ -42,10 +42,13 @@ where
 {
     pub(crate) fn new(
         settings: &Settings<'_>,
-        sensor: S,
+        mut sensor: S,
         outbox: Outbox<'r, F, RECORDS, BYTES>,
         random: Random,
     ) -> Self {
+        if let Some(counter) = outbox.counter() {
+            sensor.resume(counter);
+        }
         Senses {
             outbox,
             format: settings.format,
@@ -122,6 +125,7 @@ where
     async fn keep<B: Board>(&mut self, channel: Channel, now: &Moment, fields: &[u8], board: &mut B) {
         self.remaining = self.remaining.map(|left| left - 1);
         board.note(Event::Taken(channel));
+        self.outbox.count(self.sensor.counter());
         let dropped = self.outbox.push(channel, now, fields).await;
         if dropped > 0 {
             board.note(Event::Dropped(dropped.into()));

@@ -11,6 +11,14 @@ pub trait Sensor {
 
     /// Looks at what it measures; `None` where there is nothing to report at this moment.
     fn sample(&mut self, now: &Moment) -> Result<Option<Self::Reading>, Missing>;
+
+    /// What it has counted so far and nobody else knows: pulses, millimetres. It is kept with each reading.
+    fn counter(&self) -> Option<u64> {
+        None
+    }
+
+    /// Goes on from what it had counted at the last reading before a loss of power.
+    fn resume(&mut self, _counter: u64) {}
 }
 
 /// Why there is no reading.

@@ -79,6 +79,9 @@ impl<S: Sensor> Application<S> {
         };
         let settings = Self::settings(&mut flash);
         let outbox = Self::outbox(flash);
+        if outbox.was_damaged() {
+            say!("the flash held damaged readings; they are lost");
+        }
         say!(
             "{} {}/{}, start {}, {} readings kept, {} dropped",
             self.name,
@@ -244,11 +247,16 @@ fn static_bytes() -> usize {
     (&raw const __ebss as usize) - (&raw const __sdata as usize)
 }
 
-/// Whatever panics, the log says that it did, and the emulator ends.
+/// Calls that a panic tells, the innermost first.
+const CALLS_TOLD: usize = 16;
+
+/// Whatever panics, the log says who called whom, and the emulator ends.
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // Neither what nor where: the places of all panics would take 16 KB of flash.
-    say!("panic");
+    say!("panic; called from, for `addr2line -f -e IMAGE`:");
+    for address in stack::return_addresses().take(CALLS_TOLD) {
+        say!("{address:#010x}");
+    }
     host::exit(101)
 }
 

@@ -29,7 +29,8 @@ pub struct PulseMeter<P> {
 }
 
 impl<P: Pulses> PulseMeter<P> {
-    /// Goes on from what the meter's display showed, as the pulses say nothing of the past.
+    /// Goes on from what the meter's display showed, as the pulses say nothing of the past; later from what was counted
+    /// until the last reading before a loss of power.
     pub fn new(mut pulses: P, pulses_per_kwh: u32, import_wh: f64, report_every: Duration) -> Self {
         let (last_count, pulses_per_kwh) = (pulses.count(), pulses_per_kwh.max(1));
         let import_pulses = import_wh / 1_000.0 * f64::from(pulses_per_kwh);
@@ -69,5 +70,14 @@ impl<P: Pulses> Sensor for PulseMeter<P> {
         self.reported = Some((now.at, self.import_pulses));
         let energy_import_wh = Some(self.wh(self.import_pulses));
         Ok(Some(Energy { active_power_w, energy_import_wh, ..Energy::default() }))
+    }
+
+    /// In thousandths of a pulse, as a display shows parts of one.
+    fn counter(&self) -> Option<u64> {
+        Some(libm::round(self.import_pulses * 1_000.0) as u64)
+    }
+
+    fn resume(&mut self, counter: u64) {
+        self.import_pulses = counter as f64 / 1_000.0;
     }
 }

@@ -92,7 +92,8 @@ struct Reported {
 }
 
 impl<'c, P: Serial, I: FnMut() -> Option<bool>> Tracker<'c, P, I> {
-    /// Goes on from what the vehicle's odometer shows; sets `clock` by the satellites.
+    /// Goes on from what the vehicle's odometer shows, later from the last reading before a loss of power; sets `clock`
+    /// by the satellites.
     pub fn new(port: P, ignition: I, clock: &'c Clock, rules: Rules, odometer_m: f64) -> Self {
         let sentences = NmeaParser::default();
         Tracker {
@@ -202,6 +203,15 @@ impl<P: Serial, I: FnMut() -> Option<bool>> Sensor for Tracker<'_, P, I> {
                 }
             }
         }
+    }
+
+    /// In millimetres.
+    fn counter(&self) -> Option<u64> {
+        Some(libm::round(self.odometer_m * 1_000.0) as u64)
+    }
+
+    fn resume(&mut self, counter: u64) {
+        self.odometer_m = counter as f64 / 1_000.0;
     }
 }
 

@@ -129,6 +129,24 @@ fn pulses_are_counted_across_the_counters_end_and_tell_the_mean_power() {
     }
 }
 
+#[test]
+fn pulses_go_on_after_a_loss_of_power_from_what_was_counted() {
+    let load = Load(0.into());
+    let start = || PulseMeter::new(&load, 750, 1_000.0, Duration::from_secs(60));
+    let mut meter = start();
+    load.0.set(750);
+    let before = meter.sample(&moment(0)).expect("it counts").expect("the first is reported");
+    let counter = meter.counter().expect("pulses are counted");
+    // The counter in the chip begins anew.
+    load.0.set(0);
+    let mut later = start();
+    later.resume(counter);
+    load.0.set(75);
+    let after = later.sample(&moment(0)).expect("it counts").expect("the first is reported");
+    let wh = [before, after].map(|report| report.energy_import_wh.expect("an import"));
+    assert!((wh[0] - 2_000.0).abs() < 0.01 && (wh[1] - 2_100.0).abs() < 0.01, "{wh:?}");
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..3_000)) {

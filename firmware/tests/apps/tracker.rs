@@ -108,6 +108,23 @@ fn moving_vehicle_reports_by_distance_and_at_turns_and_counts_its_metres() {
 }
 
 #[test]
+fn odometer_goes_on_after_a_loss_of_power() {
+    let (wire, clock) = (Wire::default(), Clock::new());
+    let start = || Tracker::new(&wire, || None, &clock, Rules::town(Duration::from_secs(30)), 0.0);
+    let mut tracker = start();
+    for second in 0..30 {
+        wire.say(fix(second, LATITUDE + second as f64 * 10.0 / NORTH_M, LONGITUDE, 20.0, 0.0).as_bytes());
+        tracker.sample(&moment(second * 1_000)).expect("a fix");
+    }
+    let mut later = start();
+    later.resume(tracker.counter().expect("metres are counted"));
+    wire.say(fix(60, LATITUDE, LONGITUDE, 0.0, 0.0).as_bytes());
+    let report = later.sample(&moment(60_000)).expect("a fix").expect("the first is reported");
+    let odometer_m = report.odometer_m.expect("an odometer");
+    assert!((odometer_m - 290.0).abs() < 0.5, "{odometer_m}");
+}
+
+#[test]
 fn vehicle_under_a_roof_says_that_it_has_no_position() {
     let (wire, clock) = (Wire::default(), Clock::new());
     let mut tracker = Tracker::new(&wire, || None, &clock, Rules::town(Duration::from_secs(30)), 0.0);

@@ -153,6 +153,25 @@ fn numbers_and_times_go_on_where_they_ended_even_if_the_clock_went_back_and_noth
 }
 
 #[test]
+fn what_a_sensor_counted_until_its_last_reading_outlives_a_loss_of_power() {
+    let nor = Nor::new(8);
+    let mut outbox = small(&nor).expect("flash");
+    assert_eq!(outbox.counter(), None);
+    for (seq, is_delivered) in [(0, false), (1, true)] {
+        outbox.count(Some(1_000 + seq));
+        now(outbox.push(Channel::Sensor, &moment(seq), b"reading"));
+        now(outbox.push(Channel::Health, &moment(seq), b"report"));
+        if is_delivered {
+            drain(&mut outbox, Channel::Sensor);
+        }
+        // Counted, and not reported before the power goes.
+        outbox.count(Some(5_000));
+        outbox = small(&nor).expect("flash");
+        assert_eq!(outbox.counter(), Some(1_000 + seq));
+    }
+}
+
+#[test]
 fn oldest_are_dropped_first_when_full_and_counted_across_starts() {
     let nor = Nor::new(6);
     let mut outbox = small(&nor).expect("flash");
@@ -244,6 +263,37 @@ fn pages_wear_evenly() {
     }
 }
 
+#[test]
+fn device_whose_flash_is_damaged_goes_on_and_counts_what_it_cannot_find_again() {
+    let mut random = Random::seeded(5);
+    let (mut lost, mut dropped) = (0, 0);
+    for round in 0..500 {
+        let nor = Nor::new(8);
+        let mut outbox = small(&nor).expect("flash");
+        for seq in 0..60 {
+            now(outbox.push(Channel::Sensor, &moment(seq), &Reading::taken(seq as u32, 0).fields));
+        }
+        // Some bytes, or all: a chip that held something else before.
+        let hits = if round % 5 == 0 { 100_000 } else { 1 + random.below(40) };
+        for _ in 0..hits {
+            let mut cells = nor.0.borrow_mut();
+            let at = random.below(cells.bytes.len() as u64) as usize;
+            cells.bytes[at] = random.bits() as u8;
+        }
+        let mut outbox = small(&nor).expect("a flash that works can be used, whatever it holds");
+        lost += usize::from(outbox.was_damaged());
+        let (found, dropped_before) = (outbox.len(), outbox.dropped());
+        for seq in 1_000..1_010 {
+            now(outbox.push(Channel::Sensor, &moment(seq), &Reading::taken(seq as u32, 0).fields));
+        }
+        let delivered = drain(&mut outbox, Channel::Sensor).len();
+        assert_eq!(delivered + (outbox.dropped() - dropped_before) as usize, found + 10);
+        dropped += outbox.dropped() - dropped_before;
+    }
+    println!("{lost} of 500 were damaged beyond reading, {dropped} readings were dropped");
+    assert!((10..=400).contains(&lost), "{lost}");
+}
+
 /// What a device took and delivered, through all its starts.
 #[derive(Default)]
 struct Life {
@@ -251,37 +301,61 @@ struct Life {
     kept: VecDeque<Reading>,
     /// The reading that was being written when the power went.
     in_doubt: Option<Reading>,
-    /// Of the oldest, so many were being removed when the power went.
+    /// Of the oldest, so many at most were being removed when the power went.
     leaving: usize,
     taken: u32,
+    /// Known to be dropped.
+    dropped: u32,
+    /// Counted as dropped.
+    counted: u32,
 }
+
+/// How full the flash becomes in a life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fill {
+    /// Seldom, and often it is empty.
+    Little,
+    /// Nearly always.
+    Full,
+}
+
+/// Readings of a page, at the least.
+const PAGE_READINGS_MAX: usize = nor::PAGE_BYTES / 24;
 
 impl Life {
     /// One start: takes readings and delivers some, as chance will have it, until the power goes.
-    fn live(&mut self, nor: &Nor, random: &mut Random) {
+    fn live(&mut self, nor: &Nor, fill: Fill, random: &mut Random) {
         self.settle(nor);
         nor.0.borrow_mut().power = Some(1 + random.below(400) as usize);
         let Ok(mut outbox) = small(nor) else { return };
         while has_power(nor) {
-            // Seldom full, often empty, and 100 at most: what is dropped is for another test.
-            if self.kept.len() < 100 && random.below(7) < 4 {
-                self.push(&mut outbox, nor);
+            let takes = match fill {
+                Fill::Little => self.kept.len() < 100 && random.below(7) < 4,
+                Fill::Full => random.below(10) < 9,
+            };
+            if takes {
+                self.push(&mut outbox, nor, fill);
             } else {
                 self.deliver(&mut outbox, nor, random);
             }
         }
     }
 
-    fn push(&mut self, outbox: &mut Small, nor: &Nor) {
+    fn push(&mut self, outbox: &mut Small, nor: &Nor, fill: Fill) {
         let seq = outbox.seq(Channel::Sensor);
         let reading = Reading::taken(seq, START_US + i64::from(seq));
         let dropped = now(outbox.push(Channel::Sensor, &moment(seq.into()), &reading.fields));
         if has_power(nor) {
-            assert_eq!(dropped, 0, "there is room");
+            assert!(dropped == 0 || fill == Fill::Full, "there is room");
+            self.kept.drain(..dropped as usize);
             self.kept.push_back(reading);
             self.taken += 1;
+            self.dropped += dropped;
+            self.counted += dropped;
+            assert_eq!(outbox.dropped(), self.counted);
         } else {
             self.in_doubt = Some(reading);
+            self.leaving = if fill == Fill::Full { PAGE_READINGS_MAX } else { 0 };
         }
     }
 
@@ -303,11 +377,17 @@ impl Life {
         let mut copy = small(&copy(nor)).expect("flash that has power can be opened");
         let there = drain(&mut copy, Channel::Sensor);
         let (leaving, in_doubt) = (std::mem::take(&mut self.leaving), self.in_doubt.take());
-        let sure = self.kept.len();
+        let (sure, was_taking) = (self.kept.len(), in_doubt.is_some());
         self.kept.extend(in_doubt);
         let is_gone = |reading: &Reading| there.front() != Some(&reading.frame());
         let gone = self.kept.iter().take(leaving).take_while(|reading| is_gone(reading)).count();
         self.kept.drain(..gone);
+        if was_taking {
+            self.dropped += gone as u32;
+        }
+        // What was dropped as the power went may be missing in the count, and no other.
+        assert!((self.counted..=self.counted + gone as u32).contains(&copy.dropped()), "{}", copy.dropped());
+        self.counted = copy.dropped();
         assert!(there.len() >= sure - gone, "{} of {sure} are there, {gone} were leaving", there.len());
         self.kept.truncate(there.len());
         assert_eq!(there, self.kept.iter().map(Reading::frame).collect::<Vec<_>>());
@@ -317,15 +397,28 @@ impl Life {
     }
 }
 
-#[test]
-fn power_that_goes_at_any_word_loses_nothing_that_was_kept_and_brings_nothing_back() {
+/// A life of a flash of so many pages, with as many cuts as it is told.
+fn live_with_cuts(fill: Fill, pages: usize) -> Life {
     let cuts = std::env::var("ZEUGMA_CUTS").map_or(500, |cuts| cuts.parse().expect("a number of cuts"));
     let mut random = Random::seeded(11);
-    let (nor, mut life) = (Nor::new(12), Life::default());
+    let (nor, mut life) = (Nor::new(pages), Life::default());
     for _ in 0..cuts {
-        life.live(&nor, &mut random);
+        life.live(&nor, fill, &mut random);
         nor.0.borrow_mut().power = None;
     }
     life.settle(&nor);
     assert!(life.taken > cuts, "{} readings", life.taken);
+    life
+}
+
+#[test]
+fn power_that_goes_at_any_word_loses_nothing_that_was_kept_and_brings_nothing_back() {
+    assert_eq!(live_with_cuts(Fill::Little, 12).dropped, 0);
+}
+
+#[test]
+fn power_that_goes_at_any_word_of_a_full_flash_loses_the_oldest_only() {
+    let life = live_with_cuts(Fill::Full, 6);
+    assert!(life.dropped > life.taken / 4, "{} of {} were dropped", life.dropped, life.taken);
+    println!("{} readings, {} dropped, {} of them counted", life.taken, life.dropped, life.counted);
 }
