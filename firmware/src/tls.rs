@@ -15,8 +15,8 @@ use crate::{
     whole::WholeRecords,
 };
 
-/// What one record carries, both ways; agreed with the broker (RFC 6066, section 4).
-const FRAGMENT_BYTES_MAX: usize = 1024;
+/// What one record carries, both ways; agreed with the broker (RFC 6066, section 4). A full batch takes three.
+const FRAGMENT_BYTES_MAX: usize = 512;
 
 /// Head, fragment, and what sealing may add to it (RFC 8446, section 5.2).
 const INCOMING_BYTES_MAX: usize = 5 + FRAGMENT_BYTES_MAX + 256;
@@ -75,7 +75,7 @@ impl<W: Dial, R: CryptoRngCore> Dial for Tls<'_, W, R> {
         let identities = [self.key.identity.as_bytes()];
         let config = TlsConfig::new()
             .with_psk(&self.key.secret, &identities)
-            .with_max_fragment_length(MaxFragmentLength::Bits10);
+            .with_max_fragment_length(MaxFragmentLength::Bits9);
         stream.open(TlsContext::new(&config, KeyOnly(&mut self.random))).await.map_err(lost)?;
         Ok(stream)
     }

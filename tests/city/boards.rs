@@ -329,29 +329,38 @@ const KINDS: [Kind; 3] =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn boards_of_three_kinds_report_at_once() {
-    three_kinds_report_at_once(Front::Door).await;
+    three_kinds_report_at_once(&Site::behind(Front::Door).await, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn boards_of_three_kinds_report_through_mosquitto_at_once() {
-    three_kinds_report_at_once(Front::Mosquitto).await;
+    three_kinds_report_at_once(&Site::behind(Front::Mosquitto).await, None).await;
 }
 
-async fn three_kinds_report_at_once(front: Front) {
+#[tokio::test(flavor = "multi_thread")]
+async fn boards_of_three_kinds_report_under_tls_at_once() {
+    let (broker, tls) = Mosquitto::with_keys(&[("boards", KEY)]);
+    let sealed = Place { key: Some(("boards", KEY)), ..place(tls) };
+    three_kinds_report_at_once(&Site::of(broker).await, Some(sealed)).await;
+}
+
+/// At the site, or where a place under TLS says.
+async fn three_kinds_report_at_once(site: &Site, sealed: Option<Place<'_>>) {
     const READINGS: u64 = 40;
-    let site = Site::behind(front).await;
+    let cover = if sealed.is_some() { Cover::Tls } else { Cover::None };
+    let place = sealed.unwrap_or_else(|| place(site.mqtt()));
     let mut running = Vec::new();
     for number in 0..boards() {
         let (application, feed, _) = KINDS[number % KINDS.len()];
         let device = format!("{application}-{number}");
-        let board = Board::new(application, Place { id: ("lamia", &device), ..place(site.mqtt()) }, feed);
+        let board = Board::new(application, Place { id: ("lamia", &device), ..place }, feed);
         running.push((board.start(READINGS), board));
     }
     let logs: Vec<String> = running.into_iter().map(|(running, _board)| ends_well(running)).collect();
     let city = &site.city;
     for (number, log) in logs.iter().enumerate() {
         let (application, _, table) = KINDS[number % KINDS.len()];
-        assert_ceilings(application, Cover::None, log);
+        assert_ceilings(application, cover, log);
         let of_device = format!(
             "(SELECT device, 'sensor' AS domain, seq FROM {table} UNION ALL SELECT device, 'health', seq FROM device_health) \
              WHERE device = '{application}-{number}'"

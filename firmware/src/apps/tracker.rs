@@ -284,13 +284,35 @@ fn decimal(text: &str) -> Option<f64> {
 /// Distance of two places that are near each other: the earth is flat between them.
 fn distance_m(from: &Fix, to: &Fix) -> f64 {
     let north = to.latitude - from.latitude;
-    let shrunk = f64::from(libm::cosf(to.latitude.to_radians() as f32));
-    let east = (to.longitude - from.longitude) * shrunk;
+    let east = (to.longitude - from.longitude) * cos_of_latitude(to.latitude);
     libm::sqrt(north * north + east * east) * METRES_PER_DEGREE
+}
+
+/// The cosine of -90 to 90 degrees, to a millionth: 1 - 2 sin^2(x/2), with four terms of the sine's series. That of the
+/// library, which takes any angle, needs 4 KB of flash for it.
+fn cos_of_latitude(degrees: f64) -> f64 {
+    let half = degrees.to_radians() / 2.0;
+    let square = half * half;
+    let sine = half * (1.0 - square / 6.0 * (1.0 - square / 20.0 * (1.0 - square / 42.0)));
+    1.0 - 2.0 * sine * sine
 }
 
 /// By how much one has turned from one heading to another, both of 0 to 360 degrees: 0 to 180.
 fn turn_deg(from: f64, to: f64) -> f64 {
     let turn = libm::fabs(to - from);
     if turn > 180.0 { 360.0 - turn } else { turn }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cosine_of_every_latitude_is_right_to_a_millionth() {
+        for tenths in -900..=900 {
+            let latitude = f64::from(tenths) / 10.0;
+            let error = cos_of_latitude(latitude) - libm::cos(latitude.to_radians());
+            assert!(libm::fabs(error) < 1e-6, "{latitude}: {error}");
+        }
+    }
 }
