@@ -254,12 +254,12 @@ const OTHER_KEY: &str = "ffeeddccbbaa99887766554433221100";
 
 /// `ID` with a key.
 fn sealed(broker: SocketAddr, key: &'static str) -> Place<'static> {
-    Place { key: Some(("meter-1", key)), ..place(broker) }
+    Place { key: Some(("lamia.meter-1", key)), ..place(broker) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn board_under_tls_lives_through_cut_and_frozen_links_within_its_ceilings() {
-    let (broker, tls) = Mosquitto::with_keys(&[("meter-1", KEY)]);
+    let (broker, tls) = Mosquitto::with_keys(&[("lamia.meter-1", KEY, "city/v1/lamia/+/meter-1")]);
     let site = Site::of(broker).await;
     let wire = Wire::to(tls).await;
     let board = Board::new("meter", sealed(wire.addr(), KEY), telegram);
@@ -274,7 +274,7 @@ async fn board_under_tls_lives_through_cut_and_frozen_links_within_its_ceilings(
 #[tokio::test(flavor = "multi_thread")]
 async fn board_tells_nothing_to_a_broker_that_does_not_hold_its_key() {
     const SAYS: &str = "the broker and this device do not hold the same key";
-    let (broker, tls) = Mosquitto::with_keys(&[("meter-1", KEY)]);
+    let (broker, tls) = Mosquitto::with_keys(&[("lamia.meter-1", KEY, "city/v1/lamia/+/meter-1")]);
     let folder = tempfile::tempdir().expect("a folder");
     let (certificate, key) = peers::certificate(folder.path());
     let only_certificate = Mosquitto::with(&format!(
@@ -339,7 +339,7 @@ async fn boards_of_three_kinds_report_through_mosquitto_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn boards_of_three_kinds_report_under_tls_at_once() {
-    let (broker, tls) = Mosquitto::with_keys(&[("boards", KEY)]);
+    let (broker, tls) = Mosquitto::with_keys(&[("boards", KEY, "city/v1/lamia/#")]);
     let sealed = Place { key: Some(("boards", KEY)), ..place(tls) };
     three_kinds_report_at_once(&Site::of(broker).await, Some(sealed)).await;
 }

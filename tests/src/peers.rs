@@ -62,20 +62,25 @@ impl Mosquitto {
         }
     }
 
-    /// Starts one that keeps all there is, and at the second address listens for who shows by TLS 1.3 that he holds a
-    /// key; keys are hexadecimal, and identities user names.
-    pub fn with_keys(keys: &[(&str, &str)]) -> (Mosquitto, SocketAddr) {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        let lines: String = keys.iter().map(|(identity, key)| format!("{identity}:{key}\n")).collect();
-        std::fs::write(file.path(), lines).expect("the keys");
+    /// Starts one that keeps all there is, and at the second address listens for devices that hold a key, as the
+    /// operator's page says. Of each: its identity, the key in hexadecimal, and where it may publish.
+    pub fn with_keys(devices: &[(&str, &str, &str)]) -> (Mosquitto, SocketAddr) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (keys, acl) = (folder.path().join("keys"), folder.path().join("acl"));
+        let lines: String = devices.iter().map(|(identity, key, _)| format!("{identity}:{key}\n")).collect();
+        std::fs::write(&keys, lines).expect("the keys");
+        let rights = devices.iter().map(|(user, _, topic)| format!("user {user}\ntopic write {topic}\n"));
+        let rights = ["topic read city/v1/#\n".to_owned()].into_iter().chain(rights);
+        std::fs::write(&acl, rights.collect::<String>()).expect("the rights");
         let addr = free_port();
         let settings = format!(
-            "{KEEPS_ALL}listener {} 127.0.0.1\npsk_hint zeugma\npsk_file {}\ntls_version tlsv1.3\n\
-             use_identity_as_username true\n",
+            "{KEEPS_ALL}listener {} 127.0.0.1\ntls_version tlsv1.3\npsk_hint zeugma\npsk_file {}\n\
+             use_identity_as_username true\nacl_file {}\n",
             addr.port(),
-            file.path().display()
+            keys.display(),
+            acl.display()
         );
-        // It has read the keys when it answers.
+        // It has read both files when it answers.
         (Mosquitto::with(&settings), addr)
     }
 
