@@ -3,5 +3,6 @@
 pub mod bay;
 pub mod meter;
 pub mod pulses;
+pub mod sentence;
 pub mod telegram;
 pub mod tracker;

@@ -4,13 +4,9 @@
 //! not been heard of for long enough: few readings of a straight road, many of a town.
 
 use embassy_time::{Duration, Instant};
-use nmeasis::{
-    message::{Message, gga::Gga, rmc::Rmc},
-    parser::NmeaParser,
-};
 use zeugma_schemas::domains::Fleet;
 
-use super::telegram::days_since_1970;
+use super::sentence::{Position, Receiver, Said};
 use crate::{
     clock::{Clock, Moment},
     sensor::{Missing, Sensor},
@@ -25,12 +21,6 @@ const FIX_HOLDS: Duration = Duration::from_secs(3);
 
 /// Slower than this a receiver shows its own noise: neither distance nor heading mean anything.
 const MOVING_KMH_MIN: f64 = 3.0;
-
-/// Longest sentence: 82 characters by the standard, which receivers with many decimals exceed.
-const SENTENCE_BYTES_MAX: usize = 128;
-
-/// A knot.
-const KMH_PER_KNOT: f64 = 1.852;
 
 /// When a position is worth a report.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +46,7 @@ pub struct Tracker<'c, P, I> {
     ignition: I,
     clock: &'c Clock,
     rules: Rules,
-    sentences: NmeaParser<SENTENCE_BYTES_MAX>,
+    receiver: Receiver,
     fix: Option<Fix>,
     /// From the sentence that tells a fix's quality.
     satellites: Option<i32>,
@@ -64,22 +54,17 @@ pub struct Tracker<'c, P, I> {
     reported: Option<Reported>,
 }
 
-/// Where the vehicle is.
+/// Where the vehicle was, and when we heard of it.
 #[derive(Debug, Clone, Copy)]
 struct Fix {
     at: Instant,
-    latitude: f64,
-    longitude: f64,
-    speed_kmh: f64,
-    heading_deg: Option<f64>,
+    position: Position,
 }
 
-/// What a sentence says.
-enum Said {
-    /// A position, and when it was true.
-    Fix((Fix, i64)),
-    /// How many are in use, where it has any.
-    Satellites(Option<i32>),
+impl Fix {
+    fn is_moving(&self) -> bool {
+        self.position.speed_kmh >= MOVING_KMH_MIN
+    }
 }
 
 /// What was reported last.
@@ -95,13 +80,12 @@ impl<'c, P: Serial, I: FnMut() -> Option<bool>> Tracker<'c, P, I> {
     /// Goes on from what the vehicle's odometer shows, later from the last reading before a loss of power; sets `clock`
     /// by the satellites.
     pub fn new(port: P, ignition: I, clock: &'c Clock, rules: Rules, odometer_m: f64) -> Self {
-        let sentences = NmeaParser::default();
         Tracker {
             port,
             ignition,
             clock,
             rules,
-            sentences,
+            receiver: Receiver::default(),
             fix: None,
             satellites: None,
             odometer_m,
@@ -111,20 +95,10 @@ impl<'c, P: Serial, I: FnMut() -> Option<bool>> Tracker<'c, P, I> {
 
     fn listen(&mut self, now: &Moment) {
         while let Some(byte) = self.port.next() {
-            let mut said = None;
-            self.sentences.buffer()[0] = byte;
-            self.sentences.commit(1, |sentence| {
-                said = match sentence.map(|sentence| sentence.message) {
-                    Ok(Message::Rmc(rmc)) => fix(now.at, &rmc).map(Said::Fix),
-                    Ok(Message::Gga(gga)) => Some(Said::Satellites(satellites(&gga))),
-                    // Another sentence, a damaged one, or noise.
-                    _ => None,
-                };
-            });
-            match said {
-                Some(Said::Fix((fix, time_us))) => {
+            match self.receiver.hear(byte) {
+                Some(Said::Fix { position, time_us }) => {
                     self.clock.set(now.at, time_us);
-                    self.move_to(fix);
+                    self.move_to(Fix { at: now.at, position });
                 }
                 Some(Said::Satellites(count)) => self.satellites = count,
                 None => {}
@@ -133,18 +107,18 @@ impl<'c, P: Serial, I: FnMut() -> Option<bool>> Tracker<'c, P, I> {
     }
 
     fn move_to(&mut self, fix: Fix) {
-        if let Some(before) = self.fix.filter(|_| fix.speed_kmh >= MOVING_KMH_MIN) {
-            self.odometer_m += distance_m(&before, &fix);
+        if let Some(before) = self.fix.filter(|_| fix.is_moving()) {
+            self.odometer_m += distance_m(&before.position, &fix.position);
         }
         self.fix = Some(fix);
     }
 
     fn is_worth_a_report(&self, fix: &Fix, ignition: Option<bool>) -> bool {
         let Some(last) = &self.reported else { return true };
-        let has_turned = fix.speed_kmh >= MOVING_KMH_MIN
+        let has_turned = fix.is_moving()
             && last
                 .heading_deg
-                .zip(fix.heading_deg)
+                .zip(fix.position.heading_deg)
                 .is_some_and(|(from, to)| turn_deg(from, to) >= self.rules.turn_deg);
         ignition != last.ignition
             || has_turned
@@ -153,8 +127,8 @@ impl<'c, P: Serial, I: FnMut() -> Option<bool>> Tracker<'c, P, I> {
     }
 
     fn report(&mut self, fix: &Fix, ignition: Option<bool>) -> Fleet {
-        let is_moving = fix.speed_kmh >= MOVING_KMH_MIN;
-        let heading_deg = fix.heading_deg.filter(|_| is_moving);
+        let Position { latitude, longitude, speed_kmh, heading_deg } = fix.position;
+        let heading_deg = heading_deg.filter(|_| fix.is_moving());
         // A standing vehicle keeps the heading it came with, so that its next turn is known for one.
         let kept = self.reported.and_then(|last| last.heading_deg);
         let last_heading_deg = heading_deg.or(kept);
@@ -165,9 +139,9 @@ impl<'c, P: Serial, I: FnMut() -> Option<bool>> Tracker<'c, P, I> {
             ignition,
         });
         Fleet {
-            latitude: fix.latitude,
-            longitude: fix.longitude,
-            speed_kmh: Some(fix.speed_kmh),
+            latitude,
+            longitude,
+            speed_kmh: Some(speed_kmh),
             heading_deg,
             ignition,
             odometer_m: Some(self.odometer_m),
@@ -215,74 +189,8 @@ impl<P: Serial, I: FnMut() -> Option<bool>> Sensor for Tracker<'_, P, I> {
     }
 }
 
-/// The fix of a sentence, if it has one, and when it was true, in microseconds since 1970 UTC.
-fn fix(at: Instant, rmc: &Rmc<'_>) -> Option<(Fix, i64)> {
-    if rmc.status != "A" {
-        return None;
-    }
-    let fix = Fix {
-        at,
-        latitude: degrees(rmc.latitude, rmc.latitude_dir, ("N", "S"), 90.0)?,
-        longitude: degrees(rmc.longitude, rmc.longitude_dir, ("E", "W"), 180.0)?,
-        speed_kmh: decimal(rmc.speed)? * KMH_PER_KNOT,
-        heading_deg: decimal(rmc.track_made).filter(|heading| *heading <= 360.0),
-    };
-    Some((fix, time_us(rmc.date, rmc.time)?))
-}
-
-fn satellites(gga: &Gga<'_>) -> Option<i32> {
-    // Without a fix nothing is in use.
-    (gga.fix_quality != "0").then(|| decimal(gga.satellites)).flatten().map(|count| count as i32)
-}
-
-/// Degrees and minutes (`ddmm.mmmm`), to the first side or the other.
-fn degrees(text: &str, side: &str, (positive, negative): (&str, &str), max: f64) -> Option<f64> {
-    let number = decimal(text)?;
-    let whole = libm::trunc(number / 100.0);
-    let degrees = whole + (number - whole * 100.0) / 60.0;
-    let degrees = match side {
-        side if side == positive => degrees,
-        side if side == negative => -degrees,
-        _ => return None,
-    };
-    (libm::fabs(degrees) <= max).then_some(degrees)
-}
-
-/// A date (`ddmmyy`) and a time of day (`hhmmss.sss`), in microseconds since 1970 UTC.
-fn time_us(date: &str, time: &str) -> Option<i64> {
-    let [day, month, year] = pairs(date)?;
-    let [hours, minutes, _] = pairs(time)?;
-    let seconds = decimal(time.get(4..)?)?;
-    let is_possible =
-        (1..=31).contains(&day) && (1..=12).contains(&month) && hours < 24 && minutes < 60 && seconds < 61.0;
-    let minutes = (days_since_1970(2000 + year, month, day) * 24 + hours) * 60 + minutes;
-    // Receivers tell milliseconds at best.
-    is_possible.then_some(minutes * 60_000_000 + (seconds * 1_000.0) as i64 * 1_000)
-}
-
-/// Three numbers of two digits each.
-fn pairs(text: &str) -> Option<[i64; 3]> {
-    let pair = |at| text.get(at..at + 2).and_then(decimal).map(|number| number as i64);
-    Some([pair(0)?, pair(2)?, pair(4)?])
-}
-
-/// A number without sign or exponent, which is all there is. Two integers that a double holds exactly are divided,
-/// which rounds once: as exact as the library's reader of numbers, which takes 30 KB of flash.
-fn decimal(text: &str) -> Option<f64> {
-    let (mut digits, mut scale) = (None::<u64>, 1_u64);
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    for (text, step) in [(whole, 1), (fraction, 10)] {
-        for byte in text.bytes() {
-            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-            digits = Some(digits.unwrap_or(0).checked_mul(10)?.checked_add(digit)?);
-            scale = scale.checked_mul(step)?;
-        }
-    }
-    Some(digits? as f64 / scale as f64)
-}
-
 /// Distance of two places that are near each other: the earth is flat between them.
-fn distance_m(from: &Fix, to: &Fix) -> f64 {
+fn distance_m(from: &Position, to: &Position) -> f64 {
     let north = to.latitude - from.latitude;
     let east = (to.longitude - from.longitude) * cos_of_latitude(to.latitude);
     libm::sqrt(north * north + east * east) * METRES_PER_DEGREE
