@@ -4,10 +4,10 @@
 //! flash, the anchor, says for each channel how far time is ahead of the ticks of that start: it gives all of
 //! them their time at once, and the same time after any loss of power.
 
-use crate::{record::Stamp, schedule::Channel};
-
-/// By channel, what has to be added to ticks to get microseconds since 1970 UTC.
-pub type Offsets = [i64; 2];
+use crate::{
+    record::{Offsets, Stamp},
+    schedule::Channel,
+};
 
 /// What is known of this start and of the earlier one that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,9 @@ use zeugma_schemas::{
     domains::{Measurement, avro_head},
 };
 
+/// Largest payload: some ten readings. Four of them a round trip empty an outbox of 16 KiB in four.
+pub const PAYLOAD_BYTES_MAX: usize = 1024;
+
 /// How readings are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {

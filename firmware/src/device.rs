@@ -9,22 +9,18 @@ use zeugma_schemas::{domains::DeviceHealth, id::is_id};
 
 use crate::{
     backoff::Backoff,
-    batch::Format,
+    batch::{Format, PAYLOAD_BYTES_MAX},
     board::{Board, Dial, Event, Lost},
-    link::{self, CLIENT_ID_LEN_MAX, Link, Payload, RX_BYTES, Sent, Series, TX_BYTES},
-    name::client_id,
+    link::{self, Link, Payload, RX_BYTES, Sent, Series, TX_BYTES},
+    name::{CLIENT_ID_LEN_MAX, client_id},
     outbox::Outbox,
-    publisher::{OPEN_MAX, PAYLOAD_BYTES_MAX, Publisher, WRITE_MAX},
+    publisher::{OPEN_MAX, Publisher, WRITE_MAX},
     random::Random,
     schedule::Pace,
     sense::Senses,
     sensor::Sensor,
     wait::{First, Stop, first},
 };
-
-/// Largest encoded fields of a reading: 14 of energy, of 9 bytes each in Avro, and in JSON of 20 characters of name,
-/// 20 digits and four signs.
-pub const RECORD_BYTES_MAX: usize = if cfg!(feature = "json") { 768 } else { 192 };
 
 /// The last farewell may take this long.
 const CLOSE_MAX: Duration = Duration::from_secs(1);

@@ -17,10 +17,9 @@ use sequential_storage::{
 };
 
 use crate::{
-    anchor::{Anchors, Fixed, Offsets},
-    device::RECORD_BYTES_MAX,
+    anchor::{Anchors, Fixed},
     memory::{MEMORY_BYTES, Memory},
-    record::{HEAD_BYTES_MAX, Key, Record, Stamp},
+    record::{FIELDS_BYTES_MAX, HEAD_BYTES_MAX, Key, Offsets, Record, Stamp},
     ring::Ring,
 };
 
@@ -36,7 +35,7 @@ pub enum FlashFailed {
 }
 
 /// Room for the largest record, in words of the largest size there is.
-pub type RecordBytes = [u8; (HEAD_BYTES_MAX + RECORD_BYTES_MAX).next_multiple_of(32)];
+pub type RecordBytes = [u8; (HEAD_BYTES_MAX + FIELDS_BYTES_MAX).next_multiple_of(32)];
 
 /// An item of the map: its key, its value, and room for the longest word.
 const MEMORY_BUF_BYTES: usize = MEMORY_BYTES + 32;

@@ -8,11 +8,10 @@ use minimq::{
 use zeugma_schemas::{domains::Measurement, limits::TOPIC_LEN_MAX};
 
 use crate::{
-    batch::{Batch, Format},
+    batch::{Batch, Format, PAYLOAD_BYTES_MAX},
     board::{Dial, Lost},
-    name::topic,
+    name::{CLIENT_ID_LEN_MAX, TopicText, topic},
     outbox::Outbox,
-    publisher::{PAYLOAD_BYTES_MAX, WINDOW},
     ring::Ticket,
     schedule::Channel,
     settings::SECRET_LEN_MAX,
@@ -21,8 +20,8 @@ use crate::{
 /// A silent broker is noticed after this long and 5 s more.
 const KEEPALIVE_S: u16 = 30;
 
-/// Longest client id that minimq holds.
-pub(crate) const CLIENT_ID_LEN_MAX: usize = 64;
+/// Publishes that may wait for their acknowledgement; minimq could keep 8.
+pub(crate) const WINDOW: usize = 4;
 
 /// Largest inbound packet, a CONNACK or PUBACK with its properties; announced to the broker.
 pub(crate) const RX_BYTES: usize = 256;
@@ -36,9 +35,6 @@ const CONNECT_BYTES_MAX: usize = 5 + 10 + 14 + 2 + CLIENT_ID_LEN_MAX + 2 * (2 + 
 
 /// minimq keeps what is not acknowledged, and room for the next CONNECT.
 pub(crate) const TX_BYTES: usize = WINDOW * PUBLISH_BYTES_MAX + CONNECT_BYTES_MAX;
-
-/// A topic as text.
-pub(crate) type TopicText = heapless::String<TOPIC_LEN_MAX>;
 
 /// Where the readings of one channel go, and by which schema they are read.
 #[derive(Clone)]

@@ -2,9 +2,13 @@
 
 use core::fmt::Write;
 
-use zeugma_schemas::topic::Topic;
+use zeugma_schemas::{limits::TOPIC_LEN_MAX, topic::Topic};
 
-use crate::link::{CLIENT_ID_LEN_MAX, TopicText};
+/// Longest client id that minimq holds.
+pub(crate) const CLIENT_ID_LEN_MAX: usize = 64;
+
+/// A topic as text.
+pub(crate) type TopicText = heapless::String<TOPIC_LEN_MAX>;
 
 /// The topic of one domain of the device; names are valid ids.
 pub(crate) fn topic(tenant: &str, domain: &str, device: &str) -> TopicText {

@@ -10,18 +10,12 @@ use minimq::{Io, Op};
 use crate::{
     backoff::Backoff,
     batch::Format,
-    link::{Fate, Link, Parcel, Sent},
+    link::{Fate, Link, Parcel, Sent, WINDOW},
     outbox::Outbox,
     random::Random,
     ring::Ticket,
     schedule::Channel,
 };
-
-/// Publishes that may wait for their acknowledgement; minimq could keep 8.
-pub const WINDOW: usize = 4;
-
-/// Largest payload: some ten readings. Four of them a round trip empty an outbox of 16 KiB in four.
-pub const PAYLOAD_BYTES_MAX: usize = 1024;
 
 /// Dialling, CONNECT and CONNACK together may take this long.
 pub const OPEN_MAX: Duration = Duration::from_secs(10);

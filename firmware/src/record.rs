@@ -9,7 +9,11 @@
 //! Integers are little-endian. The fields are encoded already, without `time` and `seq`, which are put in front
 //! when the reading is published.
 
-use crate::{anchor::Offsets, schedule::Channel};
+use crate::schedule::Channel;
+
+/// Largest encoded fields of a reading: 14 of energy, of 9 bytes each in Avro, and in JSON of 20 characters of name,
+/// 20 digits and four signs.
+pub const FIELDS_BYTES_MAX: usize = if cfg!(feature = "json") { 768 } else { 192 };
 
 /// Most bytes that a record has beside the reading's fields.
 pub const HEAD_BYTES_MAX: usize = 25;
@@ -32,6 +36,9 @@ pub enum Stamp {
         us: i64,
     },
 }
+
+/// By channel, what has to be added to ticks to get microseconds since 1970 UTC.
+pub type Offsets = [i64; 2];
 
 /// What tells a reading from all others of its device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

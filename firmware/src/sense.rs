@@ -8,9 +8,10 @@ use crate::{
     batch::Format,
     board::{Board, Event},
     clock::Moment,
-    device::{RECORD_BYTES_MAX, Settings},
+    device::Settings,
     outbox::Outbox,
     random::Random,
+    record::FIELDS_BYTES_MAX,
     schedule::{Channel, Pace, Schedule},
     sensor::{Missing, Sensor},
 };
@@ -106,7 +107,7 @@ where
         if self.next_of(channel).is_none_or(|next| next > now.at) {
             return false;
         }
-        let mut buf = [0; RECORD_BYTES_MAX];
+        let mut buf = [0; FIELDS_BYTES_MAX];
         let taken = self.encode(channel, now, board, &mut buf);
         if let Some((_, schedule)) = &mut self.schedule {
             let late = schedule.advance(channel, now.at, taken.is_ok());
@@ -171,7 +172,7 @@ where
     fn next_of(&self, channel: Channel) -> Option<Instant> {
         let (_, schedule) = self.schedule.as_ref()?;
         // Two records: one for the sensor, one for the report that may be due in the same turn.
-        let has_room = self.outbox.len() < EAGER_MAX && self.outbox.has_room(2, 2 * RECORD_BYTES_MAX);
+        let has_room = self.outbox.len() < EAGER_MAX && self.outbox.has_room(2, 2 * FIELDS_BYTES_MAX);
         let wanted = !self.stopped && self.remaining != Some(0) && (has_room || !schedule.is_eager(channel));
         wanted.then(|| schedule.next(channel))
     }

@@ -3,7 +3,7 @@
 use embassy_time::Instant;
 use zeugma_firmware::{
     clock::Moment,
-    device::RECORD_BYTES_MAX,
+    record::FIELDS_BYTES_MAX,
     sensor::Sensor,
     simulated::{
         connectivity::Hotspot,
@@ -123,7 +123,7 @@ fn restarted_sensor_goes_on_where_it_was() {
 
 /// The longest JSON of a day of `sensor`.
 fn longest<S: Sensor>(sensor: S) -> usize {
-    let mut buf = [0; RECORD_BYTES_MAX];
+    let mut buf = [0; FIELDS_BYTES_MAX];
     let lengths = day(sensor, 0)
         .into_iter()
         .map(|reading| reading.encode_json(i64::MAX, i64::MAX, &mut buf).expect("a reading fits a record"));
@@ -140,7 +140,7 @@ fn readings_of_every_kind_fit_a_record() {
             longest(Vehicle::new(seed, centre)),
             longest(Hotspot::new(seed)),
         ];
-        assert!(longest.iter().all(|len| *len < RECORD_BYTES_MAX / 2), "{longest:?}");
+        assert!(longest.iter().all(|len| *len < FIELDS_BYTES_MAX / 2), "{longest:?}");
     }
 }
 
