@@ -45,7 +45,8 @@ pub enum Event {
         /// How many.
         count: u64,
     },
-    /// So many of the oldest readings were dropped: the outbox was full, or their time will never be known.
+    /// So many of the oldest readings were dropped: the outbox was full, their time will never be known, or the flash does
+    /// not hold them any more.
     Dropped(u64),
     /// The flash did not do as it was told; what could not be kept on it is in RAM as long as there is room.
     FlashFailed,
@@ -77,7 +78,7 @@ pub enum Lost {
     /// The stream ended or broke.
     #[error("the connection broke")]
     Closed,
-    /// What came was not the MQTT the device speaks.
-    #[error("the broker broke the protocol or does not take QoS 1")]
+    /// What came was not the MQTT or TLS that the device speaks, or no QoS 1 is to be had.
+    #[error("the broker broke the protocol, or speaks it in a way that this device does not know")]
     Protocol,
 }

@@ -42,6 +42,9 @@ const MEMORY_BUF_BYTES: usize = MEMORY_BYTES + 32;
 
 const MEMORY_KEY: u8 = 1;
 
+/// A part of every page.
+const BLANK_LOOK_BYTES: usize = 64;
+
 type QueueCache = Cache<CalculatedPageStates, Uncached, Uncached>;
 type MemoryMap<'f, F> = MapStorage<u8, &'f mut F, Cache<Uncached, Uncached, Uncached, u8>>;
 
@@ -104,7 +107,9 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
         let mut found = Found::default();
         match this.recall().await {
             Err(FlashFailed::Damaged) => found.was_damaged = true,
-            memory => found.memory = memory?,
+            Ok(Some(memory)) => found.memory = memory,
+            // Blank is a device's first start.
+            memory => found.was_damaged = memory?.is_none() && !this.has_blank_memory().await?,
         }
         match this.survey(&mut found).await {
             Err(FlashFailed::Damaged) => {
@@ -141,9 +146,9 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
         Ok(Flash { queue: queue(erased.destroy().0, pages)?, memory, buf })
     }
 
-    /// Looks through the queue: how many readings there are, and how far their numbers and times go.
+    /// Looks through the queue: how many readings there are, and how far their numbers, times and starts go.
     async fn survey(&mut self, found: &mut Found) -> Result<(), FlashFailed> {
-        let Memory { seq, last_us, counter, .. } = &mut found.memory;
+        let Memory { boot: last_boot, seq, last_us, counter, .. } = &mut found.memory;
         let mut untimed: [Option<(u32, i64)>; 2] = [None; 2];
         self.visit(&mut |record| {
             match record {
@@ -154,10 +159,14 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
                     seq[channel] = seq[channel].max(key.seq.saturating_add(1));
                     match stamp {
                         Stamp::Time(us) => last_us[channel] = last_us[channel].max(us),
-                        Stamp::Ticks { boot, us } => untimed[channel] = Some((boot, us)),
+                        Stamp::Ticks { boot, us } => {
+                            *last_boot = boot.max(*last_boot);
+                            untimed[channel] = Some((boot, us));
+                        }
                     }
                 }
                 Some(Record::Anchor { boot, offset_us }) => {
+                    *last_boot = boot.max(*last_boot);
                     for channel in 0..2 {
                         let ticks = untimed[channel].filter(|last| last.0 == boot).map(|last| last.1);
                         let time_us = ticks.map_or(0, |us| us.saturating_add(offset_us[channel]));
@@ -212,44 +221,46 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
         .await
     }
 
-    /// Fills `ring` with the readings from `next_seq` of their channel on, which moves on.
+    /// Fills `ring` with the readings from `next_seq` of their channel on, which moves on. What it did, it did also where
+    /// the flash failed after it.
     pub async fn load<const R: usize, const B: usize>(
         &mut self,
         ring: &mut Ring<R, B>,
         next_seq: &mut [u32; 2],
         anchors: &Anchors,
-    ) -> Result<Loaded, FlashFailed> {
+    ) -> (Loaded, Result<(), FlashFailed>) {
         let mut loaded = Loaded { count: 0, untimed: 0, stopped: Stopped::End };
-        self.visit(&mut |record| {
-            let Some(Record::Reading { key, stamp, fields, .. }) = record else { return Next::Stays };
-            let next = &mut next_seq[key.channel as usize];
-            if key.seq < *next {
-                return Next::Stays;
-            }
-            if !ring.has_room(1, fields.len()) {
-                loaded.stopped = Stopped::Full;
-                return Next::End;
-            }
-            let goes = match anchors.fix(key.channel, stamp) {
-                Fixed::Stamp(stamp) => {
-                    ring.push(key, stamp, fields);
-                    loaded.count += 1;
-                    Next::Stays
+        let visited = self
+            .visit(&mut |record| {
+                let Some(Record::Reading { key, stamp, fields, .. }) = record else { return Next::Stays };
+                let next = &mut next_seq[key.channel as usize];
+                if key.seq < *next {
+                    return Next::Stays;
                 }
-                Fixed::Never => {
-                    loaded.untimed += 1;
-                    Next::Goes
-                }
-                Fixed::Ask(boot) => {
-                    loaded.stopped = Stopped::Ask(boot);
+                if !ring.has_room(1, fields.len()) {
+                    loaded.stopped = Stopped::Full;
                     return Next::End;
                 }
-            };
-            *next = key.seq.saturating_add(1);
-            goes
-        })
-        .await?;
-        Ok(loaded)
+                let goes = match anchors.fix(key.channel, stamp) {
+                    Fixed::Stamp(stamp) => {
+                        ring.push(key, stamp, fields);
+                        loaded.count += 1;
+                        Next::Stays
+                    }
+                    Fixed::Never => {
+                        loaded.untimed += 1;
+                        Next::Goes
+                    }
+                    Fixed::Ask(boot) => {
+                        loaded.stopped = Stopped::Ask(boot);
+                        return Next::End;
+                    }
+                };
+                *next = key.seq.saturating_add(1);
+                goes
+            })
+            .await;
+        (loaded, visited)
     }
 
     /// The offsets of an earlier start, if it ever knew the time.
@@ -286,11 +297,22 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
         self.map()?.store_item(&mut buf, &MEMORY_KEY, &bytes).await.map_err(failed)
     }
 
-    async fn recall(&mut self) -> Result<Memory, FlashFailed> {
+    async fn recall(&mut self) -> Result<Option<Memory>, FlashFailed> {
         let mut buf = [0; MEMORY_BUF_BYTES];
         let bytes: Option<[u8; MEMORY_BYTES]> =
             self.map()?.fetch_item(&mut buf, &MEMORY_KEY).await.map_err(failed)?;
-        Ok(bytes.and_then(|bytes| Memory::from_bytes(&bytes)).unwrap_or_default())
+        Ok(bytes.and_then(|bytes| Memory::from_bytes(&bytes)))
+    }
+
+    async fn has_blank_memory(&mut self) -> Result<bool, FlashFailed> {
+        let mut bytes = [0; BLANK_LOOK_BYTES];
+        for at in self.memory.clone().step_by(BLANK_LOOK_BYTES) {
+            self.queue.flash().read(at, &mut bytes).await.map_err(|_| FlashFailed::Broken)?;
+            if bytes.iter().any(|byte| *byte != 0xff) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn map(&mut self) -> Result<MemoryMap<'_, F>, FlashFailed> {

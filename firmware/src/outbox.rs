@@ -118,8 +118,8 @@ impl<'r, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> Outbox
         self.flash_failures
     }
 
-    /// Whether the flash held something damaged at the start: readings that waited, or the numbers and times of those
-    /// before them, are lost.
+    /// Whether the flash was found damaged at the start: readings that waited, or numbers, times and counts of those before
+    /// them, are lost. A single reading that cannot be read is passed over without a word.
     pub fn was_damaged(&self) -> bool {
         self.was_damaged
     }
@@ -211,12 +211,13 @@ impl<'r, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> Outbox
         let mut gone = 0;
         while self.unloaded > 0 && self.ring.len() <= RECORDS / 2 {
             let Some(flash) = &mut self.flash else { break };
-            let Ok(loaded) = flash.load(self.ring, &mut self.next_seq, &self.anchors).await else {
-                self.flash_failures += 1;
-                break;
-            };
+            let (loaded, visited) = flash.load(self.ring, &mut self.next_seq, &self.anchors).await;
             self.unloaded = self.unloaded.saturating_sub(loaded.count + loaded.untimed as usize);
             gone += loaded.untimed;
+            if visited.is_err() {
+                self.flash_failures += 1;
+                break;
+            }
             match loaded.stopped {
                 // What was there and is not found is damaged.
                 Stopped::End => gone += core::mem::take(&mut self.unloaded) as u32,

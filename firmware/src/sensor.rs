@@ -12,12 +12,13 @@ pub trait Sensor {
     /// Looks at what it measures; `None` where there is nothing to report at this moment.
     fn sample(&mut self, now: &Moment) -> Result<Option<Self::Reading>, Missing>;
 
-    /// What it has counted so far and nobody else knows: pulses, millimetres. It is kept with each reading.
+    /// What it has counted so far and nobody else knows: pulses' energy, millimetres. It is kept with each reading.
     fn counter(&self) -> Option<u64> {
         None
     }
 
-    /// Goes on from what it had counted at the last reading before a loss of power.
+    /// Goes on from what it had counted at the last reading before a loss of power, whatever it was made with: to count
+    /// anew, as for another vehicle, the flash has to be erased.
     fn resume(&mut self, _counter: u64) {}
 }
 

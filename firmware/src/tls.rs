@@ -3,10 +3,10 @@
 //! A key of 16 bytes and more that nobody else has proves each to the other; there is no certificate to check, no
 //! clock to check it by, and both fit a board with 64 KB of RAM. `embedded-tls` does the work.
 
+use embedded_io_async::ErrorKind;
 use embedded_tls::{
-    Aes128GcmSha256, CertificateRef, CertificateVerifyRef, CryptoProvider, CryptoRngCore, FlushPolicy,
-    MaxFragmentLength, Sha256, TLS_RECORD_OVERHEAD, TlsConfig, TlsConnection, TlsContext, TlsError,
-    TlsVerifier,
+    Aes128GcmSha256, CertificateRef, CertificateVerifyRef, CryptoProvider, CryptoRngCore, MaxFragmentLength,
+    Sha256, TLS_RECORD_OVERHEAD, TlsConfig, TlsConnection, TlsContext, TlsError, TlsVerifier,
 };
 
 use crate::{
@@ -70,8 +70,6 @@ impl<W: Dial, R: CryptoRngCore> Dial for Tls<'_, W, R> {
         let Buffers { incoming, opened, made } = &mut *self.buffers;
         let records = WholeRecords::new(self.way.dial().await?, incoming);
         let mut stream = TlsConnection::new(records, opened, made);
-        // A publish waits for its PUBACK, so nobody need wait for TCP's acknowledgement of each record.
-        stream.set_flush_policy(FlushPolicy::Relaxed);
         let identities = [self.key.identity.as_bytes()];
         let config = TlsConfig::new()
             .with_psk(&self.key.secret, &identities)
@@ -83,8 +81,15 @@ impl<W: Dial, R: CryptoRngCore> Dial for Tls<'_, W, R> {
 
 fn lost(error: TlsError) -> Lost {
     match error {
-        TlsError::Io(_) | TlsError::IoError => Lost::Closed,
-        _ => Lost::Untrusted,
+        TlsError::CryptoError | TlsError::InvalidSignature | TlsError::HandshakeAborted(..) => {
+            Lost::Untrusted
+        }
+        TlsError::IoError => Lost::Closed,
+        TlsError::Io(kind) if !matches!(kind, ErrorKind::OutOfMemory | ErrorKind::InvalidData) => {
+            Lost::Closed
+        }
+        // No TLS 1.3 that this client knows.
+        _ => Lost::Protocol,
     }
 }
 

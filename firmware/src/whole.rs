@@ -4,12 +4,17 @@
 //! up between the two parts of a record has forgotten the first; and one that is given up in the middle of a write
 //! would seal its next record with a nonce it has used. So this stream
 //! - gives the first byte of a record only once all of it has come, so that its reader never waits within one;
-//! - is broken for good once a write on it was given up.
+//! - is broken for good once a write on it was given up or failed;
+//! - ends at a second handshake record in the clear. The first is the broker's ServerHello, all others are sealed: this
+//!   one is of somebody who stands between, and the client would take it for the broker's.
 
 use embedded_io_async::{Error, ErrorKind, ErrorType, Read, Write};
 
 /// Type, version and length (RFC 8446, section 5.1).
 const HEAD_BYTES: usize = 5;
+
+/// The content type of a handshake record in the clear.
+const HANDSHAKE: u8 = 22;
 
 /// `io`, record by record.
 pub struct WholeRecords<'b, I> {
@@ -22,19 +27,34 @@ pub struct WholeRecords<'b, I> {
     /// How much of it was given.
     given: usize,
     is_torn: bool,
+    /// Whether the ServerHello came.
+    has_hello: bool,
 }
 
 impl<'b, I> WholeRecords<'b, I> {
     /// A stream that has not begun. `bytes` has room for the longest record.
     pub(crate) fn new(io: I, bytes: &'b mut [u8]) -> Self {
-        WholeRecords { io, bytes, len: 0, end: None, given: 0, is_torn: false }
+        WholeRecords { io, bytes, len: 0, end: None, given: 0, is_torn: false, has_hello: false }
     }
 
-    /// Where the first record ends, if all of it is there.
-    fn first_end(&self) -> Option<usize> {
-        let [_, _, _, high, low] = *self.bytes[..self.len].first_chunk::<HEAD_BYTES>()?;
-        let end = HEAD_BYTES + usize::from(u16::from_be_bytes([high, low]));
-        (end <= self.len).then_some(end)
+    /// Looks whether all of the first record is there, if that is not known yet.
+    fn look(&mut self) -> Result<(), ErrorKind> {
+        if self.end.is_some() {
+            return Ok(());
+        }
+        let Some([kind, _, _, high, low]) = self.bytes[..self.len].first_chunk::<HEAD_BYTES>() else {
+            return Ok(());
+        };
+        let end = HEAD_BYTES + usize::from(u16::from_be_bytes([*high, *low]));
+        if end > self.len {
+            return Ok(());
+        }
+        if *kind == HANDSHAKE && core::mem::replace(&mut self.has_hello, true) {
+            self.is_torn = true;
+            return Err(ErrorKind::InvalidData);
+        }
+        self.end = Some(end);
+        Ok(())
     }
 
     fn whole(&self) -> Result<(), ErrorKind> {
@@ -50,6 +70,7 @@ impl<I: Read> Read for WholeRecords<'_, I> {
     async fn read(&mut self, bytes: &mut [u8]) -> Result<usize, ErrorKind> {
         self.whole()?;
         let end = loop {
+            self.look()?;
             if let Some(end) = self.end {
                 break end;
             }
@@ -61,7 +82,6 @@ impl<I: Read> Read for WholeRecords<'_, I> {
                 return Ok(0);
             }
             self.len += count;
-            self.end = self.first_end();
         };
         let count = bytes.len().min(end - self.given);
         bytes[..count].copy_from_slice(&self.bytes[self.given..][..count]);
@@ -69,8 +89,7 @@ impl<I: Read> Read for WholeRecords<'_, I> {
         if self.given == end {
             self.bytes.copy_within(end..self.len, 0);
             self.len -= end;
-            self.given = 0;
-            self.end = self.first_end();
+            (self.given, self.end) = (0, None);
         }
         Ok(count)
     }
@@ -82,7 +101,7 @@ impl<I: Write> Write for WholeRecords<'_, I> {
         // Whoever gives up waiting leaves it so.
         self.is_torn = true;
         let written = self.io.write(bytes).await;
-        self.is_torn = false;
+        self.is_torn = written.is_err();
         written.map_err(|error| error.kind())
     }
 
@@ -190,6 +209,27 @@ mod tests {
         assert!(look_once(stream.write(b"half")).is_pending());
         assert_eq!(look_once(stream.write(b"more")), Poll::Ready(Err(ErrorKind::ConnectionReset)));
         assert_eq!(look_once(stream.read(&mut [0; 5])), Poll::Ready(Err(ErrorKind::ConnectionReset)));
+    }
+
+    #[test]
+    fn handshake_in_the_clear_ends_the_stream_once_the_hello_came() {
+        let hello = [22, 3, 3, 0, 1, 2];
+        let mut bytes = [0; 60];
+        let pieces = Pieces([hello.to_vec(), record(3), hello.to_vec()].into(), true);
+        let mut stream = WholeRecords::new(pieces, &mut bytes);
+        let mut read = |len: usize| {
+            let mut bytes = vec![0; len];
+            let read = async { stream.read_exact(&mut bytes).await };
+            let mut read = pin!(read);
+            loop {
+                if let Poll::Ready(read) = read.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                    return read.is_ok();
+                }
+            }
+        };
+        assert!(read(6) && read(8));
+        assert!(!read(1));
+        assert!(!read(1), "for good");
     }
 
     #[test]

@@ -229,10 +229,10 @@ async fn power_is_cut_while_offline(front: Front) {
     let log = ends_well(board.start(10));
     let kept = number(&log, ", start 2, ");
     assert!(kept >= 200, "{log}");
-    // How many had arrived before the cut, nobody knows; all that were taken have numbers without a gap.
-    let last = "SELECT (SELECT max(seq) + 1 FROM energy) + (SELECT max(seq) + 1 FROM device_health)";
-    let total = site.city.value(last).await.as_u64().expect("a number");
-    assert!(total >= kept + 10, "{total} readings: {log}");
+    // How many had arrived before the cut, nobody knows. What mosquitto has taken is on its way to us.
+    site.city.until(&format!("SELECT ({TOTAL}) >= {}", kept + 10), true).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let total = site.city.value(TOTAL).await.as_u64().expect("a number");
     site.assert_once(total).await;
 }
 
@@ -268,7 +268,6 @@ async fn board_under_tls_lives_through_cut_and_frozen_links_within_its_ceilings(
     let log = ends_well(running);
     site.assert_once(100).await;
     assert_ceilings("meter", Cover::Tls, &log);
-    assert!(number(&log, "first acknowledgement after ") <= 300, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -297,8 +296,9 @@ async fn board_tells_nothing_to_a_broker_that_does_not_hold_its_key() {
     assert_eq!(site.city.value(TOTAL).await, 0);
     board.provision(sealed(tls, KEY));
     let log = ends_well(board.start(5));
-    assert!(number(&log, ", start 3, ") > 0, "what was taken meanwhile is kept: {log}");
-    assert!(site.city.value(TOTAL).await.as_u64() > Some(5));
+    let kept = number(&log, ", start 3, ");
+    assert!(kept > 0, "what was taken meanwhile is kept: {log}");
+    site.assert_once(kept + 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -54,6 +54,7 @@ pub struct Place<'a> {
 pub struct Running {
     emulator: Child,
     log: Arc<Mutex<String>>,
+    listening: Option<JoinHandle<()>>,
 }
 
 impl Board {
@@ -114,14 +115,14 @@ impl Board {
                 .expect("qemu-system-arm runs");
         let log = Arc::new(Mutex::new(String::new()));
         let (output, written) = (emulator.stdout.take().expect("piped"), log.clone());
-        thread::spawn(move || {
+        let listening = thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 let mut log = written.lock().expect("a log");
                 log.push_str(&line);
                 log.push('\n');
             }
         });
-        Running { emulator, log }
+        Running { emulator, log, listening: Some(listening) }
     }
 }
 
@@ -137,11 +138,12 @@ impl Running {
         self.emulator.wait().expect("an ended emulator");
     }
 
-    /// Waits for its end.
+    /// Waits for its end; the log is whole then.
     pub fn end(&mut self, at_most: Duration) -> ExitStatus {
         let deadline = Instant::now() + at_most;
         loop {
             if let Some(status) = self.emulator.try_wait().expect("an emulator") {
+                self.listening.take().map(JoinHandle::join);
                 return status;
             }
             assert!(Instant::now() < deadline, "the board does not end: {}", self.log());

@@ -80,7 +80,7 @@ impl<S: Sensor> Application<S> {
         let settings = Self::settings(&mut flash);
         let outbox = Self::outbox(flash);
         if outbox.was_damaged() {
-            say!("the flash held damaged readings; they are lost");
+            say!("what the flash held was damaged: readings, numbers or counts are lost");
         }
         say!(
             "{} {}/{}, start {}, {} readings kept, {} dropped",
@@ -254,7 +254,7 @@ const CALLS_TOLD: usize = 16;
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     say!("panic; called from, for `addr2line -f -e IMAGE`:");
-    for address in stack::return_addresses().take(CALLS_TOLD) {
+    for address in stack::calls().take(CALLS_TOLD) {
         say!("{address:#010x}");
     }
     host::exit(101)

@@ -43,16 +43,17 @@ pub fn used_bytes() -> usize {
     start - place as usize
 }
 
-/// Where the calls on the stack return to, the innermost first; what only looks like one may be among them.
+/// The calls on the stack, the innermost first; what only looks like one may be among them. Two bytes before where a
+/// call returns to: behind one that never returns another function begins.
 ///
 /// In the place of the source places of all panics, which would take 16 KB of flash: the image itself knows where its
 /// addresses come from (`addr2line`).
-pub fn return_addresses() -> impl Iterator<Item = u32> {
+pub fn calls() -> impl Iterator<Item = u32> {
     let here = cortex_m::register::msp::read() as usize;
     let start = ptr::addr_of!(_stack_start) as usize;
     // SAFETY: the stack is memory from here to its start.
     let words = (here..start).step_by(4).map(|place| unsafe { (place as *const u32).read_volatile() });
-    words.filter(|word| is_behind_a_call(*word)).map(|word| word & !1)
+    words.filter(|word| is_behind_a_call(*word)).map(|word| (word & !1) - 2)
 }
 
 /// Whether the address is one of Thumb code behind a `bl` or a `blx` (ARMv7-M, A7.7.18 and A7.7.19).

@@ -23,7 +23,7 @@ pub struct PulseMeter<P> {
     next_report: Option<Instant>,
     last_count: u32,
     /// Since the meter was made, as its display says.
-    import_pulses: f64,
+    import_wh: f64,
     /// At the last report.
     reported: Option<(Instant, f64)>,
 }
@@ -33,20 +33,19 @@ impl<P: Pulses> PulseMeter<P> {
     /// until the last reading before a loss of power.
     pub fn new(mut pulses: P, pulses_per_kwh: u32, import_wh: f64, report_every: Duration) -> Self {
         let (last_count, pulses_per_kwh) = (pulses.count(), pulses_per_kwh.max(1));
-        let import_pulses = import_wh / 1_000.0 * f64::from(pulses_per_kwh);
         PulseMeter {
             pulses,
             pulses_per_kwh,
             report_every,
             next_report: None,
             last_count,
-            import_pulses,
+            import_wh,
             reported: None,
         }
     }
 
-    fn wh(&self, pulses: f64) -> f64 {
-        pulses * 1_000.0 / f64::from(self.pulses_per_kwh)
+    fn wh(&self, pulses: u32) -> f64 {
+        f64::from(pulses) * 1_000.0 / f64::from(self.pulses_per_kwh)
     }
 }
 
@@ -55,7 +54,7 @@ impl<P: Pulses> Sensor for PulseMeter<P> {
 
     fn sample(&mut self, now: &Moment) -> Result<Option<Energy>, Missing> {
         let count = self.pulses.count();
-        self.import_pulses += f64::from(count.wrapping_sub(self.last_count));
+        self.import_wh += self.wh(count.wrapping_sub(self.last_count));
         self.last_count = count;
         let due = self.next_report.unwrap_or(now.at);
         if now.at < due {
@@ -63,21 +62,20 @@ impl<P: Pulses> Sensor for PulseMeter<P> {
         }
         self.next_report = Some(beat_after(due, self.report_every, now.at).0);
         // Power is the mean since the last report: pulses say no more.
-        let active_power_w = self.reported.and_then(|(at, pulses)| {
+        let active_power_w = self.reported.and_then(|(at, wh)| {
             let hours = (now.at - at).as_micros() as f64 / 3.6e9;
-            (hours > 0.0).then(|| self.wh(self.import_pulses - pulses) / hours)
+            (hours > 0.0).then(|| (self.import_wh - wh) / hours)
         });
-        self.reported = Some((now.at, self.import_pulses));
-        let energy_import_wh = Some(self.wh(self.import_pulses));
-        Ok(Some(Energy { active_power_w, energy_import_wh, ..Energy::default() }))
+        self.reported = Some((now.at, self.import_wh));
+        Ok(Some(Energy { active_power_w, energy_import_wh: Some(self.import_wh), ..Energy::default() }))
     }
 
-    /// In thousandths of a pulse, as a display shows parts of one.
+    /// In thousandths of a watt hour.
     fn counter(&self) -> Option<u64> {
-        Some(libm::round(self.import_pulses * 1_000.0) as u64)
+        Some(libm::round(self.import_wh * 1_000.0) as u64)
     }
 
     fn resume(&mut self, counter: u64) {
-        self.import_pulses = counter as f64 / 1_000.0;
+        self.import_wh = counter as f64 / 1_000.0;
     }
 }

@@ -264,7 +264,7 @@ fn pages_wear_evenly() {
 }
 
 #[test]
-fn device_whose_flash_is_damaged_goes_on_and_counts_what_it_cannot_find_again() {
+fn device_whose_flash_is_damaged_goes_on_and_counts_what_it_loses_from_then_on() {
     let mut random = Random::seeded(5);
     let (mut lost, mut dropped) = (0, 0);
     for round in 0..500 {
@@ -292,6 +292,28 @@ fn device_whose_flash_is_damaged_goes_on_and_counts_what_it_cannot_find_again() 
     }
     println!("{lost} of 500 were damaged beyond reading, {dropped} readings were dropped");
     assert!((10..=400).contains(&lost), "{lost}");
+}
+
+#[test]
+fn untimed_readings_of_an_earlier_start_get_no_wrong_time_where_the_count_of_starts_is_lost() {
+    let nor = Nor::new(8);
+    let mut outbox = small(&nor).expect("flash");
+    for us in 1..4 {
+        now(outbox.push(Channel::Sensor, &before_the_time_is_known(us), b"lost"));
+    }
+    // The first two pages hold the memory.
+    nor.0.borrow_mut().bytes[..2 * nor::PAGE_BYTES].fill(0x5a);
+    let mut outbox = small(&nor).expect("flash");
+    assert!(outbox.was_damaged());
+    assert_eq!(outbox.boot(), 2);
+    now(outbox.anchor(&moment(1_000_000)));
+    assert_eq!(drain(&mut outbox, Channel::Sensor).len(), 0);
+    assert_eq!(outbox.dropped(), 3);
+}
+
+#[test]
+fn blank_flash_is_not_damaged() {
+    assert!(!small(&Nor::new(8)).expect("flash").was_damaged());
 }
 
 /// What a device took and delivered, through all its starts.
