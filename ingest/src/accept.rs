@@ -30,8 +30,8 @@ use zeugma_schemas::{
 
 use crate::{
     blocks::Blocks,
-    dead_letters::Replays,
     metrics::{Metrics, Tally, because, lags::NOBODY},
+    replays::Replays,
     tail::Tail,
     watermarks::Watermarks,
 };

@@ -16,8 +16,8 @@
 //! 6. committed - [`committer`] seals it into a file and makes that part of the lake
 //! 7. only in the lake - tail and journal forget it
 //!
-//! Dead letters come back in by [`dead_letters`]. Beside them: [`start`] (journal and lake made to fit), [`source`]
-//! (whose positions these are), [`schema_files`] (domains that come while we run), [`maintenance`] (keeps the lease,
+//! Dead letters come back in by [`dead_letters`], and who asked for it waits in [`replays`]. Beside them: [`start`]
+//! (journal and lake made to fit), [`source`] (whose positions these are), [`schema_files`] (domains that come while we run), [`maintenance`] (keeps the lease,
 //! takes schemas up), [`upkeep`] with [`compactor`] (few files and a short log), [`retention`] (what is too old goes)
 //! and [`eraser`] (what is not wanted goes; [`parting`] brings it into one place before, [`blocked`] and [`erased`]
 //! keep it out), [`credible_clock`] (whether ours can be believed), [`ingest`] (starts and stops all of it),
@@ -40,6 +40,7 @@ pub mod metrics;
 pub mod parting;
 pub mod progress;
 mod removals;
+pub mod replays;
 pub mod retention;
 pub mod schema_files;
 pub mod source;

@@ -14,7 +14,7 @@ use zeugma_schemas::{
     payload::Judged,
 };
 
-use crate::dead_letters::Replays;
+use crate::replays::Replays;
 
 /// Which letter a record was, and when it was replayed; this is what the journal keeps beside its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
