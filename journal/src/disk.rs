@@ -41,7 +41,7 @@ pub trait Disk: Debug + Send + Sync {
 pub struct Folder {
     path: PathBuf,
     /// Held as long as the folder is open.
-    _lock: File,
+    lock: File,
     /// The file that was appended to last: nearly always the one that will be next.
     open: Mutex<Option<(String, File)>>,
 }
@@ -57,7 +57,7 @@ impl Folder {
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock);
         let file = file.map_err(Error::disk("open", &lock))?;
         match file.try_lock() {
-            Ok(()) => Ok(Folder { path: path.to_owned(), _lock: file, open: Mutex::default() }),
+            Ok(()) => Ok(Folder { path: path.to_owned(), lock: file, open: Mutex::default() }),
             Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked { path: path.to_owned() }),
             Err(std::fs::TryLockError::Error(source)) => {
                 Err(Error::Disk { what: "lock", path: lock, source })
@@ -80,6 +80,14 @@ impl Folder {
             Some((_, file)) => work(file),
             None => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing is not enough: a child of this process that has been forked and has not begun its program
+        // has the file open as well, and with it the lock (flock(2)).
+        let _ = self.lock.unlock();
     }
 }
 
@@ -146,5 +154,22 @@ impl Disk for Folder {
 
     fn place(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_that_was_let_go_is_free_though_a_forked_child_has_its_lock_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = Folder::open(folder.path()).unwrap();
+        // What a fork leaves the child with: the same open file once more.
+        let child = opened.lock.try_clone().unwrap();
+        assert!(matches!(Folder::open(folder.path()), Err(Error::Locked { .. })));
+        drop(opened);
+        Folder::open(folder.path()).unwrap();
+        drop(child);
     }
 }
