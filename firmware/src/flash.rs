@@ -85,6 +85,8 @@ pub enum Stopped {
     Full,
     /// The next reading has ticks of this earlier start.
     Ask(u32),
+    /// The flash failed.
+    Failed,
 }
 
 /// What loading did.
@@ -221,14 +223,13 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
         .await
     }
 
-    /// Fills `ring` with the readings from `next_seq` of their channel on, which moves on. What it did, it did also where
-    /// the flash failed after it.
+    /// Fills `ring` with the readings from `next_seq` of their channel on, which moves on.
     pub async fn load<const R: usize, const B: usize>(
         &mut self,
         ring: &mut Ring<R, B>,
         next_seq: &mut [u32; 2],
         anchors: &Anchors,
-    ) -> (Loaded, Result<(), FlashFailed>) {
+    ) -> Loaded {
         let mut loaded = Loaded { count: 0, untimed: 0, stopped: Stopped::End };
         let visited = self
             .visit(&mut |record| {
@@ -260,7 +261,10 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
                 goes
             })
             .await;
-        (loaded, visited)
+        if visited.is_err() {
+            loaded.stopped = Stopped::Failed;
+        }
+        loaded
     }
 
     /// The offsets of an earlier start, if it ever knew the time.

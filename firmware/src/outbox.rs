@@ -211,17 +211,17 @@ impl<'r, F: MultiwriteNorFlash, const RECORDS: usize, const BYTES: usize> Outbox
         let mut gone = 0;
         while self.unloaded > 0 && self.ring.len() <= RECORDS / 2 {
             let Some(flash) = &mut self.flash else { break };
-            let (loaded, visited) = flash.load(self.ring, &mut self.next_seq, &self.anchors).await;
+            let loaded = flash.load(self.ring, &mut self.next_seq, &self.anchors).await;
             self.unloaded = self.unloaded.saturating_sub(loaded.count + loaded.untimed as usize);
             gone += loaded.untimed;
-            if visited.is_err() {
-                self.flash_failures += 1;
-                break;
-            }
             match loaded.stopped {
                 // What was there and is not found is damaged.
                 Stopped::End => gone += core::mem::take(&mut self.unloaded) as u32,
                 Stopped::Full => break,
+                Stopped::Failed => {
+                    self.flash_failures += 1;
+                    break;
+                }
                 Stopped::Ask(boot) => match flash.offsets(boot).await {
                     Ok(offsets) => self.anchors.earlier = Some((boot, offsets)),
                     Err(_) => {

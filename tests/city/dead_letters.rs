@@ -142,12 +142,7 @@ async fn unknown_fingerprint_is_replayed_when_its_version_has_come() {
     let said = replay_until_accepted(&city, "reason = 'unknown_fingerprint'").await;
     assert_eq!(said, "replayed 1 of 1 letters: 2 readings accepted, 0 repeated, 0 refused again");
     // Questions know a new column a moment after acceptance does.
-    let knows_column = async || city.post_sql("SELECT peak_m FROM tides").await.0 == 200;
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !knows_column().await {
-        assert!(tokio::time::Instant::now() < deadline, "the new column cannot be asked for");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    city.until_column("tides", "peak_m").await;
     assert_eq!(city.sql("SELECT level_m, peak_m FROM tides").await, [[1.5, 2.5], [1.5, 2.5]]);
     // The device sends it again: it is there.
     city.publish(TIDES, wide_frames(1_790_000_000_000_000)).await;

@@ -109,13 +109,13 @@ async fn new_schema_makes_a_table_without_a_restart_and_a_changed_unit_is_refuse
         )
     };
     std::fs::write(schemas.path().join("noise.avsc"), schema("dB", "")).unwrap();
-    wait_for_column(&city, "level_db").await;
+    city.until_column("noise", "level_db").await;
     publish_until_accepted(&city, topic, r#"{"time":"2026-01-01T00:01:00Z","level_db":62.5}"#, 1.0).await;
     city.until("SELECT max(level_db) FROM noise", 62.5).await;
     // A field is added: the table widens, older rows have none.
     let more = r#",{"name":"peak_db","type":["null","double"],"default":null,"unit":"dB"}"#;
     std::fs::write(schemas.path().join("noise.avsc"), schema("dB", more)).unwrap();
-    wait_for_column(&city, "peak_db").await;
+    city.until_column("noise", "peak_db").await;
     city.until("SELECT count(*) FROM noise WHERE peak_db IS NULL", 1).await;
     // Acceptance takes the version up a moment after the table shows it; until then the field is an extra.
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
@@ -135,13 +135,6 @@ async fn publish_until_accepted(city: &City, topic: &str, payload: &str, wanted:
         city.publish(topic, payload).await;
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-}
-
-async fn wait_for_column(city: &City, column: &str) {
-    let question = format!(
-        "SELECT count(*) FROM information_schema.columns WHERE table_name = 'noise' AND column_name = '{column}'"
-    );
-    city.until(&question, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

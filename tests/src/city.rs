@@ -160,6 +160,14 @@ impl City {
         }
     }
 
+    /// Waits until questions know a column.
+    pub async fn until_column(&self, table: &str, column: &str) {
+        let question = format!(
+            "SELECT count(*) FROM information_schema.columns WHERE table_name = '{table}' AND column_name = '{column}'"
+        );
+        self.until(&question, 1).await;
+    }
+
     /// The value of a metric's line that begins like this; 0 where there is none.
     pub async fn metric(&self, line: &str) -> f64 {
         let (_, text) = self.get("/metrics").await;

@@ -98,15 +98,13 @@ async fn provision(args: &ProvisionArgs) -> anyhow::Result<()> {
 
 fn parse(text: &str) -> anyhow::Result<Settings> {
     let file: File = toml::from_str(text).map_err(|error| anyhow::anyhow!("{}", error.message()))?;
-    let login = match (file.user, file.password) {
-        (Some(user), Some(password)) => Some(Login { user: short(&user)?, password: short(&password)? }),
-        (None, None) => None,
-        _ => bail!("user and password go together"),
+    let login = match both(file.user, file.password, "user and password")? {
+        Some((user, password)) => Some(Login { user: short(&user)?, password: short(&password)? }),
+        None => None,
     };
-    let key = match (file.psk_identity, file.psk) {
-        (Some(identity), Some(secret)) => Some(Key { identity: short(&identity)?, secret: bytes(&secret)? }),
-        (None, None) => None,
-        _ => bail!("psk_identity and psk go together"),
+    let key = match both(file.psk_identity, file.psk, "psk_identity and psk")? {
+        Some((identity, secret)) => Some(Key { identity: short(&identity)?, secret: bytes(&secret)? }),
+        None => None,
     };
     let settings = Settings {
         tenant: short(&file.tenant)?,
@@ -125,6 +123,15 @@ fn parse(text: &str) -> anyhow::Result<Settings> {
 
 fn short<const N: usize>(text: &str) -> anyhow::Result<heapless::String<N>> {
     text.parse().map_err(|_| anyhow::anyhow!("`{text}` is longer than {N} bytes"))
+}
+
+/// Two texts that make sense together only.
+fn both(one: Option<String>, other: Option<String>, names: &str) -> anyhow::Result<Option<(String, String)>> {
+    match (one, other) {
+        (Some(one), Some(other)) => Ok(Some((one, other))),
+        (None, None) => Ok(None),
+        _ => bail!("{names} go together"),
+    }
 }
 
 /// What was wrong is told without the key.

@@ -3,8 +3,6 @@
 use embassy_net::{IpEndpoint, Stack, tcp::TcpSocket};
 use embassy_time::Duration;
 #[cfg(feature = "tls")]
-use rand_core::{CryptoRng, RngCore};
-#[cfg(feature = "tls")]
 use static_cell::ConstStaticCell;
 use static_cell::StaticCell;
 #[cfg(feature = "tls")]
@@ -14,6 +12,9 @@ use zeugma_firmware::{
     random::Random,
     settings::Settings,
 };
+
+#[cfg(feature = "tls")]
+use crate::guessable::Guessable;
 
 /// A connection that carries nothing, not even a keep-alive's answer, is given up after this long.
 const SILENCE_MAX: Duration = Duration::from_secs(40);
@@ -72,35 +73,4 @@ fn cover(tcp: Tcp, settings: &'static Settings, random: Random) -> ToBroker {
     static BUFFERS: ConstStaticCell<Buffers> = ConstStaticCell::new(Buffers::new());
     let key = settings.key.as_ref().expect("settings without a key are not taken");
     Tls::new(tcp, key, Guessable(random), BUFFERS.take())
-}
-
-/// Where secrets come from. The emulator has no source of noise: whoever knows the device's names and how often it
-/// was started can guess these, so for the emulated board no claim of security is made. A board for the field gives
-/// `Tls` its own true random numbers instead.
-#[cfg(feature = "tls")]
-pub struct Guessable(Random);
-
-#[cfg(feature = "tls")]
-impl CryptoRng for Guessable {}
-
-#[cfg(feature = "tls")]
-impl RngCore for Guessable {
-    fn next_u32(&mut self) -> u32 {
-        self.0.bits() as u32
-    }
-
-    fn next_u64(&mut self) -> u64 {
-        self.0.bits()
-    }
-
-    fn fill_bytes(&mut self, bytes: &mut [u8]) {
-        for part in bytes.chunks_mut(8) {
-            part.copy_from_slice(&self.0.bits().to_le_bytes()[..part.len()]);
-        }
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), rand_core::Error> {
-        self.fill_bytes(bytes);
-        Ok(())
-    }
 }

@@ -1,7 +1,7 @@
 //! The device on a board: QEMU's `lm3s6965evb`, whose Cortex-M3 has 256 KB of flash, 64 KB of RAM and Ethernet.
 //!
 //! - [`life`]: what each application does with the board: settings, clock, network, and the device's life
-//! - [`broker`], [`time_server`]: whom the device speaks to
+//! - [`broker`], [`time_server`]: whom the device speaks to; `guessable`: numbers for TLS
 //! - [`ethernet`], [`uart`], [`time`], [`sleep`]: the hardware, and how the processor waits for it
 //! - [`host`]: what stands in for hardware that the emulator lacks: arguments, flash, the end of the program
 //! - [`magnetometer`]: samples over a wire, in the place of a bus
@@ -13,6 +13,8 @@
 
 pub mod broker;
 pub mod ethernet;
+#[cfg(feature = "tls")]
+pub mod guessable;
 pub mod host;
 mod interrupts;
 pub mod life;
