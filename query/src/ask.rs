@@ -89,16 +89,19 @@ impl Query {
         let started = Started::at_place(&self.shared, grant).await?;
         let plan = async {
             let statement = self.shared.sessions.read(sql)?;
+            let plan = async |known: &Known| {
+                let session = self.session(known, grant, rows, &started)?;
+                if matches!(rows, Rows::Version(_)) {
+                    session.check_one_table(&statement)?;
+                }
+                session.plan(statement.clone()).await
+            };
             let known = self.shared.catalog.tables().await?;
-            let mut session = self.session(&known, grant, rows, &started)?;
-            if session.unknown_name(&statement)?.is_some() {
-                let known = self.shared.catalog.tables_again().await?;
-                session = self.session(&known, grant, rows, &started)?;
+            match plan(&known).await {
+                // A table or a column that it names may have come since.
+                Err(Error::Sql { .. }) => plan(&*self.shared.catalog.tables_again().await?).await,
+                planned => planned,
             }
-            if matches!(rows, Rows::Version(_)) {
-                session.check_one_table(&statement)?;
-            }
-            session.plan(statement).await
         };
         let plan = started.in_time(plan).await?;
         started.answer(plan).await

@@ -18,8 +18,8 @@ use crate::Error;
 /// New domains are seen at least this quickly, at the price of one listing of the lake's schemas.
 const REFRESH: Duration = Duration::from_secs(5);
 
-/// A table that is not found makes us look again, but not more often than this.
-const REFRESH_AT_MOST: Duration = Duration::from_secs(1);
+/// A table or column that is not found makes us look again, but not more often than this.
+pub(crate) const REFRESH_AT_MOST: Duration = Duration::from_secs(1);
 
 /// A snapshot is used this long at most, however little has happened: files that a compaction has
 /// replaced stay for an hour, so a question of a minute on a snapshot of a minute still finds its own.
@@ -92,7 +92,7 @@ impl Catalog {
         self.younger_than(REFRESH).await
     }
 
-    /// The tables, looked up anew because one that was named is not among them.
+    /// The tables, looked up anew because something that was named is not among them.
     pub async fn tables_again(&self) -> Result<Arc<Known>, Error> {
         self.younger_than(REFRESH_AT_MOST).await
     }

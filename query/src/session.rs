@@ -117,7 +117,7 @@ impl Session {
     }
 
     /// A table that a question names and that this session does not have.
-    pub fn unknown_name(&self, statement: &Statement) -> Result<Option<String>, Error> {
+    fn unknown_name(&self, statement: &Statement) -> Result<Option<String>, Error> {
         let references = self.state.resolve_table_references(statement)?;
         let in_ours = |schema: Option<&str>| schema.is_none_or(|schema| schema == SCHEMA);
         let unknown = |found: &&TableReference| {

@@ -1,6 +1,7 @@
 //! Rows of snapshot and tail, each once.
 
 use super::*;
+use crate::catalog::REFRESH_AT_MOST;
 
 #[tokio::test]
 async fn each_reading_is_answered_once_from_lake_and_tail() {
@@ -68,10 +69,8 @@ async fn filters_on_time_device_and_date_answer_the_same_over_many_files() {
     assert_eq!(count("tenant = 'volos'").await, 0);
 }
 
-#[tokio::test]
-async fn column_added_later_is_null_in_old_files() {
-    let city = City::new().await;
-    city.commit("parking", vec![parking("lamia", "p1", 0..2)], 1).await;
+/// The schemas there are, and parking's next version, which has a column `barrier_open`.
+async fn grow(city: &City) {
     let mut domains = Domains::builtin();
     let grown = domains.get("parking").unwrap().newest().text.replace(
         r#"{"name": "temperature_c""#,
@@ -79,6 +78,23 @@ async fn column_added_later_is_null_in_old_files() {
     );
     domains.add(&grown).unwrap().expect("it has grown");
     city.lake.keep_schemas(&domains).await.unwrap();
+}
+
+#[tokio::test]
+async fn column_that_has_come_since_the_last_question_is_answered() {
+    let city = City::new().await;
+    let query = city.query();
+    assert_eq!(number(&query, &Grant::All, "SELECT count(*) FROM parking").await, 0);
+    grow(&city).await;
+    tokio::time::sleep(REFRESH_AT_MOST).await;
+    assert_eq!(number(&query, &Grant::All, "SELECT count(barrier_open) FROM parking").await, 0);
+}
+
+#[tokio::test]
+async fn column_added_later_is_null_in_old_files() {
+    let city = City::new().await;
+    city.commit("parking", vec![parking("lamia", "p1", 0..2)], 1).await;
+    grow(&city).await;
     let query = city.query();
     let sql = "SELECT count(*) FROM parking WHERE barrier_open IS NULL";
     assert_eq!(number(&query, &Grant::All, sql).await, 2);
