@@ -108,10 +108,11 @@ impl<'r, F: MultiwriteNorFlash> Flash<'r, F> {
         let mut this = Self::new(flash, start, buf)?;
         let mut found = Found::default();
         match this.recall().await {
-            Err(FlashFailed::Damaged) => found.was_damaged = true,
             Ok(Some(memory)) => found.memory = memory,
             // Blank is a device's first start.
-            memory => found.was_damaged = memory?.is_none() && !this.has_blank_memory().await?,
+            Ok(None) => found.was_damaged = !this.has_blank_memory().await?,
+            Err(FlashFailed::Damaged) => found.was_damaged = true,
+            Err(error) => return Err(error),
         }
         match this.survey(&mut found).await {
             Err(FlashFailed::Damaged) => {

@@ -16,12 +16,13 @@
 //! 6. committed - [`committer`] seals it into a file and makes that part of the lake
 //! 7. only in the lake - tail and journal forget it
 //!
-//! Dead letters come back in by [`dead_letters`], and who asked for it waits in [`replays`]. Beside them: [`start`]
-//! (journal and lake made to fit), [`source`] (whose positions these are), [`schema_files`] (domains that come while we run), [`maintenance`] (keeps the lease,
-//! takes schemas up), [`upkeep`] with [`compactor`] (few files and a short log), [`retention`] (what is too old goes)
-//! and [`eraser`] (what is not wanted goes; [`parting`] brings it into one place before, [`blocked`] and [`erased`]
-//! keep it out), [`credible_clock`] (whether ours can be believed), [`ingest`] (starts and stops all of it),
-//! [`status`], [`metrics`] and [`progress`] (what operators see).
+//! Dead letters come back in by [`dead_letters`], and who asked for it waits in [`replays`]. Beside them:
+//! [`start`] (journal and lake made to fit), [`source`] (whose positions these are), [`schema_files`] (domains
+//! that come while we run), [`maintenance`] (keeps the lease, takes schemas up), [`upkeep`] with [`compactor`]
+//! (few files and a short log), [`retention`] (what is too old goes) and [`eraser`] (what is not wanted goes;
+//! [`parting`] brings it into one place before, [`blocked`] and [`erased`] keep it out), [`credible_clock`]
+//! (whether ours can be believed), [`ingest`] (starts and stops all of it), [`status`], [`metrics`] and
+//! [`progress`] (what operators see).
 
 pub mod accept;
 pub mod blocked;

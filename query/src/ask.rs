@@ -94,7 +94,7 @@ impl Query {
                 if matches!(rows, Rows::Version(_)) {
                     session.check_one_table(&statement)?;
                 }
-                session.plan(statement.clone()).await
+                session.plan(&statement).await
             };
             let known = self.shared.catalog.tables().await?;
             match plan(&known).await {

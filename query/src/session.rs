@@ -96,11 +96,11 @@ pub struct Session {
 
 impl Session {
     /// Plans a question that came as text.
-    pub async fn plan(&self, mut statement: Statement) -> Result<DataFrame, Error> {
-        let unknown = self.unknown_name(&statement)?;
-        wildcard::hide_date(&mut statement, &self.tables);
-        let planned = self.state.statement_to_plan(statement).await;
-        let plan = planned.map_err(|error| self.explain(error.into(), unknown))?;
+    pub async fn plan(&self, statement: &Statement) -> Result<DataFrame, Error> {
+        let mut shown = statement.clone();
+        wildcard::hide_date(&mut shown, &self.tables);
+        let planned = self.state.statement_to_plan(shown).await;
+        let plan = planned.map_err(|error| self.explain(error.into(), statement))?;
         let options =
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         options
@@ -117,15 +117,15 @@ impl Session {
     }
 
     /// A table that a question names and that this session does not have.
-    fn unknown_name(&self, statement: &Statement) -> Result<Option<String>, Error> {
-        let references = self.state.resolve_table_references(statement)?;
+    fn unknown_name(&self, statement: &Statement) -> Option<String> {
+        let references = self.state.resolve_table_references(statement).ok()?;
         let in_ours = |schema: Option<&str>| schema.is_none_or(|schema| schema == SCHEMA);
         let unknown = |found: &&TableReference| {
             in_ours(found.schema())
                 && !self.tables.contains(found.table())
                 && !is_function(&self.state, found.table())
         };
-        Ok(references.iter().find(unknown).map(|found| found.table().to_owned()))
+        references.iter().find(unknown).map(|found| found.table().to_owned())
     }
 
     /// Whether a question is about one table, so that a version belongs to it.
@@ -143,8 +143,8 @@ impl Session {
     }
 
     /// The same error, or a clearer one where a name is the reason.
-    fn explain(&self, error: Error, unknown: Option<String>) -> Error {
-        match (error, unknown) {
+    fn explain(&self, error: Error, statement: &Statement) -> Error {
+        match (error, self.unknown_name(statement)) {
             (Error::Sql { place, .. }, Some(unknown)) => {
                 let known: Vec<&str> = self.tables.iter().map(String::as_str).collect();
                 let message = format!("there is no table `{unknown}`; there are {}", known.join(", "));

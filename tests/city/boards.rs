@@ -268,6 +268,7 @@ async fn board_under_tls_lives_through_cut_and_frozen_links_within_its_ceilings(
     let log = ends_well(running);
     site.assert_once(100).await;
     assert_ceilings("meter", Cover::Tls, &log);
+    assert!(number(&log, "first acknowledgement after ") <= 300, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

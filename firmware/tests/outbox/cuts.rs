@@ -48,7 +48,7 @@ enum Fill {
     Full,
 }
 
-/// Readings of a page, at the least.
+/// No page holds more readings than this.
 const PAGE_READINGS_MAX: usize = nor::PAGE_BYTES / 24;
 
 impl Life {
