@@ -56,8 +56,8 @@ fn main() -> anyhow::Result<()> {
     sides::check_binary()?;
     let lines = if args.only.is_empty() { Line::all() } else { args.only.clone() };
     println!(
-        "{} readings a run, {} connections, {} in flight, committed every {} or 64 MiB; {} cores, shared with the \
-         load generator\n",
+        "{} readings a run, {} connections, {} in flight, committed every {} or 64 MiB, no limits of rate; {} cores, \
+         shared with the load generator\n",
         args.readings,
         args.load.connections,
         args.load.in_flight,

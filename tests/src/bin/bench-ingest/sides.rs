@@ -32,7 +32,8 @@ pub struct Zeugma {
 }
 
 impl Zeugma {
-    /// Starts it and waits until it is ready, behind a broker or not.
+    /// Starts it and waits until it is ready, behind a broker or not; without limits of rate, as one tenant
+    /// sends here what a whole city may, and what is measured is the way of a reading and not a limit.
     pub fn start(
         commit_interval: &str,
         broker: Option<SocketAddr>,
@@ -47,7 +48,7 @@ impl Zeugma {
         let (mqtt_text, http_text) = (mqtt.to_string(), http.to_string());
         let url = broker.map(|addr| format!("mqtt://{addr}"));
         let mut args = vec!["ingest", "--data", &data, "--mqtt", &mqtt_text, "--http", &http_text];
-        args.extend(["--commit-interval", commit_interval]);
+        args.extend(["--commit-interval", commit_interval, "--mqtt-rate", "0", "--tenant-rate", "0"]);
         if let Some(url) = &url {
             args.extend(["--broker", url]);
         }
