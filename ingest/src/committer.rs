@@ -120,9 +120,11 @@ impl Committer {
     /// Seals what is decided of all tables; after a failed commit only of those that have nothing sealed,
     /// as many attempts would make many small files.
     async fn seal_all(&self, again: bool) -> Result<(), Error> {
+        let accepted_through = self.tail.accepted_through();
         for table in self.tail.tables() {
             if !again || self.tail.sealings(&table) == 0 {
-                self.seal(&table, Reach::Decided).await?;
+                // What comes meanwhile is left to the next commit, or there would be no end.
+                while self.seal(&table, Reach::Decided).await?.is_some_and(|last| last < accepted_through) {}
             }
         }
         Ok(())
@@ -138,9 +140,11 @@ impl Committer {
         Ok(many)
     }
 
-    /// Seals what a table has in memory, as far as this.
-    pub async fn seal(&self, table: &str, reach: Reach) -> Result<(), Error> {
-        let Some(cut) = self.tail.seal(table, reach) else { return Ok(()) };
+    /// Seals what a table has in memory, as far as this; of more than one sealing takes, the first rows, and says
+    /// through which position.
+    pub async fn seal(&self, table: &str, reach: Reach) -> Result<Option<Position>, Error> {
+        let Some(cut) = self.tail.seal(table, reach) else { return Ok(None) };
+        let left_after = cut.more.then_some(*cut.positions.end());
         let rows = cut.rows.iter().map(|rows| layout::conform(rows, &cut.columns));
         let sealed = match rows.collect::<Result<Vec<_>, _>>() {
             Ok(rows) => {
@@ -152,7 +156,7 @@ impl Committer {
         match sealed {
             Ok(sealed) => {
                 self.tail.seal_done(table, Some(sealed));
-                Ok(())
+                Ok(left_after)
             }
             Err(error) => {
                 self.tail.seal_done(table, None);

@@ -28,8 +28,8 @@ use zeugma_lake::{
 use crate::metrics::{Metrics, of};
 use table::TableTail;
 
-/// A table's rows in memory are sealed before their time when they take this much: a file of them has
-/// about 5 MB. Sealing holds three more copies of them for a moment: as they were, in order, encoded.
+/// A table's rows in memory are sealed before their time when they take this much, and so many at once: a file of
+/// them has about 5 MB. Sealing holds two more copies of them for a moment: joined and in order, or in order and encoded.
 pub const SEAL_BYTES: usize = 48 << 20;
 
 /// Acceptance waits while the rows in memory of all tables together take more: five tables at
@@ -97,6 +97,8 @@ pub struct Cut {
     pub rows: Vec<RecordBatch>,
     /// Their lowest and highest position.
     pub positions: RangeInclusive<Position>,
+    /// Whether rows were left that the sealing reaches, as they are too many for one.
+    pub more: bool,
 }
 
 /// What the next commit of a table takes.

@@ -67,8 +67,11 @@ pub fn encode(columns: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<Encode
     for row in order(&rows) {
         by_date.entry(dates.value(row as usize)).or_default().push(row);
     }
-    let one_file = |(date, order)| encode_date(date, &take_record_batch(&rows, &UInt32Array::from(order))?);
-    by_date.into_iter().map(one_file).collect()
+    let in_order = |(date, order)| Ok((date, take_record_batch(&rows, &UInt32Array::from(order))?));
+    let dates = by_date.into_iter().map(in_order).collect::<Result<Vec<_>, Error>>()?;
+    // One copy of the rows is enough while they are encoded.
+    drop(rows);
+    dates.into_iter().map(|(date, rows)| encode_date(date, &rows)).collect()
 }
 
 fn encode_date(date: i32, rows: &RecordBatch) -> Result<Encoded, Error> {

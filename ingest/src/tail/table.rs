@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::{compute::concat_batches, datatypes::SchemaRef};
 use zeugma_lake::{Error as LakeError, Position, Sealed, seam::TailBatch};
 
-use super::Cut;
+use super::{Cut, SEAL_BYTES};
 
 /// Batches of fewer rows are joined with their neighbours, so that a query meets few.
 const SMALL_ROWS: usize = 4_096;
@@ -49,10 +49,16 @@ impl TableTail {
         in_memory.chain(sealed).chain(self.undecided).min()
     }
 
+    /// Takes the rows up to a position, the first ones of them where they are more than one sealing should have.
     pub fn take_for_sealing(&mut self, through: Position) -> Option<Cut> {
-        let mut left = Vec::new();
+        let (mut left, mut bytes) = (Vec::new(), 0);
         for batch in std::mem::take(&mut self.batches) {
+            if bytes >= SEAL_BYTES {
+                left.push(batch);
+                continue;
+            }
             let (taken, kept) = batch.split(through);
+            bytes += taken.as_ref().map_or(0, |batch| batch.rows.get_array_memory_size());
             self.sealing.extend(taken);
             left.extend(kept);
         }
@@ -60,7 +66,8 @@ impl TableTail {
         let first = self.sealing.iter().filter_map(|batch| batch.positions.first()).min()?;
         let last = self.sealing.iter().filter_map(|batch| batch.positions.last()).max()?;
         let rows = self.sealing.iter().map(|batch| batch.rows.clone()).collect();
-        Some(Cut { columns: self.columns.clone(), rows, positions: *first..=*last })
+        let more = self.batches.iter().filter_map(|batch| batch.positions.first()).any(|row| *row <= through);
+        Some(Cut { columns: self.columns.clone(), rows, positions: *first..=*last, more })
     }
 
     pub fn release(&mut self, through: Position) {
