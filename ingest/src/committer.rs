@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// A table is committed before its time when it was sealed so often: about a million vehicle rows, in a
 /// commit of some 20 MB.
-const SEALINGS_MAX: usize = 4;
+const SEALINGS_MAX: usize = 6;
 
 /// Commits the tails of one source.
 pub struct Committer {

@@ -1,5 +1,7 @@
 //! Zeugma joins every sensor of a city into tables that anybody entitled can ask.
 
+mod memory;
+
 use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const WRONG_USE: u8 = 64;
 
 fn main() -> ExitCode {
+    memory::give_back();
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(cli::Ended::Help(text)) => {
