@@ -97,6 +97,8 @@ struct Parts {
     clock: Clock,
     /// Turns true once, when the door closes.
     closing: watch::Receiver<bool>,
+    /// How many workers have started.
+    up: watch::Sender<usize>,
     /// Told by each worker when it has nothing left to acknowledge.
     drained: mpsc::UnboundedSender<()>,
     /// How many connections there have been; each has its number.
@@ -110,6 +112,8 @@ struct Parts {
 pub struct Door {
     addr: SocketAddr,
     closing: watch::Sender<bool>,
+    #[cfg(test)]
+    up: watch::Receiver<usize>,
     thread: JoinHandle<()>,
 }
 
@@ -141,9 +145,13 @@ impl Door {
         let addr = listener.local_addr()?;
         server::prepare(&listener)?;
         let (closing, closed) = watch::channel(false);
+        let up = watch::Sender::new(0);
+        #[cfg(test)]
+        let workers_up = up.subscribe();
         // One message of each worker, so it stays small without a limit.
         let (drained, all_drained) = mpsc::unbounded_channel();
         let (started, ready) = std::sync::mpsc::sync_channel(1);
+        let config = Config { workers: config.workers.max(1), ..config };
         let parts = Parts {
             accounts: Arc::new(account::Accounts::new(&config.limits)),
             names: Arc::default(),
@@ -152,6 +160,7 @@ impl Door {
             metrics,
             clock,
             closing: closed,
+            up,
             drained,
             sessions: Arc::default(),
         };
@@ -159,7 +168,19 @@ impl Door {
             .name("door".into())
             .spawn(move || server::run(listener, parts, started, all_drained))?;
         ready.recv().unwrap_or_else(|_| Err(std::io::Error::other("the door's thread ended at once")))?;
-        Ok(Door { addr, closing, thread })
+        Ok(Door {
+            addr,
+            closing,
+            #[cfg(test)]
+            up: workers_up,
+            thread,
+        })
+    }
+
+    /// How many of its workers have started.
+    #[cfg(test)]
+    fn workers_up(&self) -> usize {
+        *self.up.borrow()
     }
 
     /// Where it listens.

@@ -49,7 +49,7 @@ impl Guests {
             names: parts.names.clone(),
             begun: parts.sessions.clone(),
             strangers: RefCell::default(),
-            strangers_max: parts.config.limits.strangers().div_ceil(parts.config.workers.max(1)),
+            strangers_max: parts.config.limits.strangers().div_ceil(parts.config.workers),
             sessions: RefCell::default(),
             unheard: RefCell::default(),
             end,

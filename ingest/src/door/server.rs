@@ -13,7 +13,7 @@ use ntex::{
 };
 use ntex_mqtt::{Control, MqttServer, MqttServiceConfig, QoS, v3, v5};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     DRAIN, Parts,
@@ -70,11 +70,13 @@ pub(super) fn run(
         .ping_interval(0)
         .build(DefaultRuntime);
     system.block_on(async move {
-        let (workers, mut closing) = (parts.config.workers.max(1), parts.closing.clone());
+        let (workers, mut closing) = (parts.config.workers, parts.closing.clone());
+        let up = parts.up.clone();
         let server = match listen(listener, parts) {
             Ok(server) => server.workers(workers).run(),
             Err(error) => return drop(started.send(Err(error))),
         };
+        all_up(&up, workers).await;
         // Nobody waits any more where the door was dropped meanwhile.
         let _ = started.send(Ok(()));
         let _ = closing.wait_for(|closing| *closing).await;
@@ -112,11 +114,20 @@ fn listen(listener: TcpListener, parts: Parts) -> std::io::Result<ServerBuilder>
         // Acknowledgements are 4 bytes each.
         .set_write_page_size(BytePageSize::Size4);
     let server =
-        ntex::server::build()
-            .name(NAME)
-            .disable_signals()
-            .listen(NAME, listener, async move |_| connections(&Worker::start(&parts)))?;
+        ntex::server::build().name(NAME).disable_signals().listen(NAME, listener, async move |_| {
+            let worker = Worker::start(&parts);
+            parts.up.send_modify(|up| *up += 1);
+            all_up(&parts.up, parts.config.workers).await;
+            connections(&worker)
+        })?;
     Ok(server.config(NAME, SharedCfg::new(NAME).add(mqtt).add(io)))
+}
+
+/// Waits until so many workers have started. After a restart all devices of a city connect at once, and stay where
+/// they are: the library gives each to the next of the workers that are there, so it has to know them all.
+async fn all_up(up: &watch::Sender<usize>, workers: usize) {
+    // It does not fail, as the sender is here.
+    drop(up.subscribe().wait_for(|up| *up >= workers).await);
 }
 
 /// Every connection of one worker, from its first moment.

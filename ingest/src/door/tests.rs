@@ -39,6 +39,15 @@ fn puback_leaves_after_the_record_is_on_disk() {
 }
 
 #[test]
+fn all_workers_have_started_when_a_door_has() {
+    for workers in [0, 1, 2, 8] {
+        let site = Site::with(|config| config.workers = workers);
+        assert_eq!(site.door.workers_up(), workers.max(1));
+        site.close();
+    }
+}
+
+#[test]
 fn without_a_sync_there_is_no_puback() {
     let site = Site::open();
     site.stuck.store(true, Ordering::SeqCst);

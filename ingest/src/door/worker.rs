@@ -95,7 +95,7 @@ impl Worker {
     }
 
     fn new(parts: &Parts, end: mpsc::UnboundedSender<u64>) -> Worker {
-        let workers = parts.config.workers.max(1);
+        let workers = parts.config.workers;
         Worker {
             group: parts.group.clone(),
             clock: parts.clock.clone(),
