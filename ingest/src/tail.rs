@@ -29,10 +29,10 @@ use crate::metrics::{Metrics, of};
 use table::TableTail;
 
 /// A table's rows in memory are sealed before their time when they take this much, and so many at once: a file of
-/// them has about 5 MB. Sealing holds two more copies of them for a moment: joined and in order, or in order and encoded.
+/// them has about 3.5 MB. Sealing holds two more copies of them for a moment: joined and in order, or in order and encoded.
 pub const SEAL_BYTES: usize = 32 << 20;
 
-/// Acceptance waits while the rows in memory of all tables together take more: five tables at
+/// Acceptance waits while the rows in memory of all tables together take more: eight tables at
 /// [`SEAL_BYTES`], or one that disk or processor cannot seal as quickly as it grows.
 pub const TAIL_BYTES_MAX: usize = 256 << 20;
 

@@ -20,7 +20,7 @@ pub use self::plan::{Job, Wanted, plan};
 use crate::{
     Error, Lease, Snapshot, Table, find,
     layout::ROW_GROUP_ROWS,
-    priority::{Elsewhere, Priority},
+    priority::{Elsewhere, Priority, Rests},
     replace::{NewFile, Replacement, Rows, Written},
     snapshot::DataFile,
 };
@@ -132,7 +132,7 @@ impl Compaction {
         let runs = job.runs.iter().map(|run| self.read(store.clone(), run.clone()));
         let mut merge = Merge::of(&self.columns, runs.collect()).await?;
         let run = format!("{RUN}{:06}-{:06}", self.lease.epoch(), self.number);
-        let (mut written, mut open) = (Vec::new(), None);
+        let (mut written, mut open, mut rests) = (Vec::new(), None, Rests::begin());
         while let Some(rows) = merge.next().await? {
             let mut file = match open.take() {
                 Some(file) => file,
@@ -149,6 +149,7 @@ impl Compaction {
             } else {
                 written.push(file.finish().await?);
             }
+            rests.rest();
         }
         if let Some(file) = open {
             written.push(file.finish().await?);

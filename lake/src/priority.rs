@@ -3,7 +3,7 @@
 //! A thread hands its priority on to those it starts, and the runtime starts threads for files from whichever
 //! asks for them. So such work reaches a store by [`Elsewhere`], which reads and writes on the runtime's own threads.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc, thread, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -39,7 +39,7 @@ impl Priority {
         F: Future<Output = Result<T, Error>>,
     {
         let (runtime, (tell, told)) = (Handle::current(), oneshot::channel());
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             self.take();
             // Nobody waits any more where the program stops.
             drop(tell.send(runtime.block_on(work())));
@@ -61,6 +61,57 @@ impl Priority {
         }
         #[cfg(not(target_os = "linux"))]
         let _ = nice;
+    }
+}
+
+/// How many times longer a thread rests than it had to wait for a processor.
+const REST: u32 = 4;
+
+/// The longest rest between two pieces of work.
+const REST_MAX: Duration = Duration::from_secs(1);
+
+/// Work that rests while processors are wanted. Priority alone is not enough: whatever gap others leave is taken, and
+/// they find it taken, and the caches full of other things, when they come back a moment later.
+#[derive(Debug)]
+pub struct Rests {
+    before: Waits,
+}
+
+impl Rests {
+    /// Of the thread that asks, from now on.
+    pub fn begin() -> Rests {
+        Rests { before: Waits::of_this_thread() }
+    }
+
+    /// Called between two pieces of work of some milliseconds: stands still for four times as long as the last one had
+    /// to wait for a processor, a second at most. On a machine that has nothing else to do that is not at all.
+    pub fn rest(&mut self) {
+        let rest = Waits::of_this_thread().rest_after(self.before);
+        if !rest.is_zero() {
+            thread::sleep(rest);
+        }
+        self.before = Waits::of_this_thread();
+    }
+}
+
+/// How long a thread had to wait for a processor since it began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Waits(Duration);
+
+impl Waits {
+    /// Nothing where the system does not say.
+    fn of_this_thread() -> Waits {
+        let told = std::fs::read_to_string("/proc/thread-self/schedstat");
+        told.ok().and_then(|told| Waits::parse(&told)).unwrap_or_default()
+    }
+
+    /// From the kernel's words: nanoseconds computed, nanoseconds waited, turns (Linux, sched-stats.rst).
+    fn parse(told: &str) -> Option<Waits> {
+        told.split_whitespace().nth(1)?.parse().ok().map(|waited| Waits(Duration::from_nanos(waited)))
+    }
+
+    fn rest_after(self, before: Waits) -> Duration {
+        (self.0.saturating_sub(before.0) * REST).min(REST_MAX)
     }
 }
 
@@ -181,5 +232,42 @@ impl MultipartUpload for Upload {
     async fn abort(&mut self) -> StoreResult<()> {
         let mut upload = self.taken()?;
         on(&self.runtime, async move { upload.abort().await }).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rest_is_four_times_the_wait_and_a_second_at_most() {
+        let waits = |ms| Waits(Duration::from_millis(ms));
+        assert_eq!(waits(70).rest_after(waits(70)), Duration::ZERO);
+        assert_eq!(waits(75).rest_after(waits(70)), Duration::from_millis(20));
+        assert_eq!(waits(5_000).rest_after(waits(70)), REST_MAX);
+        // Where the kernel stopped counting.
+        assert_eq!(waits(0).rest_after(waits(70)), Duration::ZERO);
+    }
+
+    #[test]
+    fn waits_are_read_in_the_kernels_words() {
+        assert_eq!(Waits::parse("230677 1500 3\n"), Some(Waits(Duration::from_nanos(1_500))));
+        assert_eq!(Waits::parse("0 0 0"), Some(Waits::default()));
+        assert_eq!(Waits::parse(""), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_thread_that_others_keep_from_computing_has_waited() {
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let others = thread::available_parallelism().expect("a number").get() + 1;
+        let computes = || while !stop.load(std::sync::atomic::Ordering::Relaxed) {};
+        thread::scope(|scope| {
+            (0..others).for_each(|_| drop(scope.spawn(computes)));
+            let (before, began) = (Waits::of_this_thread(), std::time::Instant::now());
+            while Waits::of_this_thread() == before && began.elapsed() < Duration::from_secs(20) {}
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(Waits::of_this_thread().rest_after(before) > Duration::ZERO);
+        });
     }
 }

@@ -2,11 +2,9 @@
 //!
 //! Pure bookkeeping: positions and times come in as arguments, and its size has a limit.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
+use hashbrown::HashMap;
 use zeugma_lake::Position;
 
 use crate::blocks::WAITING_MAX;
@@ -120,10 +118,7 @@ impl Lags {
         let known = self.tenants.entry(name.clone()).or_default();
         known.visible += rows;
         known.peak.add(now_us.saturating_sub(since_us), now_us);
-        if !self.uncommitted.contains_key(table) {
-            self.uncommitted.insert(table.to_owned(), HashMap::new());
-        }
-        let marks = self.uncommitted.get_mut(table).expect("just put there").entry(name).or_default();
+        let marks = self.uncommitted.entry_ref(table).or_default().entry(name).or_default();
         mark(marks, Mark { through, since_us });
     }
 

@@ -1,7 +1,6 @@
 //! The tally: what acceptance counts of one block, without a lock or an allocation for each reading.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use prometheus_client::metrics::counter::Counter;
 use zeugma_lake::Position;
 use zeugma_schemas::dead_letter;
@@ -123,7 +122,7 @@ impl Tally {
         }
         let place = self.counts.len();
         self.counts.push(Counts::new(domain, tenant));
-        self.places.entry(domain.to_owned()).or_default().insert(tenant.to_owned(), place);
+        self.places.entry_ref(domain).or_default().insert(tenant.to_owned(), place);
         place
     }
 

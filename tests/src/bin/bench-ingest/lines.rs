@@ -64,7 +64,11 @@ impl Line {
     /// Prints it from the outcomes of all rounds.
     pub fn print(self, args: &Args, outcomes: &[(Way, Outcome)]) -> anyhow::Result<()> {
         if let Some((ours, theirs, wanted)) = self.compared(args) {
-            let ratio = mean(outcomes, ours, Outcome::rate) / mean(outcomes, theirs, Outcome::rate);
+            let rate = match self {
+                Line::Devices | Line::Tenants => Outcome::visible_rate,
+                _ => Outcome::rate,
+            };
+            let ratio = mean(outcomes, ours, rate) / mean(outcomes, theirs, rate);
             self.say(
                 &format!("{ratio:.2} of {}", theirs.name()),
                 &format!("at least {wanted}"),

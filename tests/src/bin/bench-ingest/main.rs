@@ -10,6 +10,7 @@ mod subscriber;
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use zeugma_tests::load::LoadArgs;
 
@@ -54,6 +55,9 @@ fn main() -> anyhow::Result<()> {
         return subscriber::run(broker, count);
     }
     sides::check_binary()?;
+    if let Some(folder) = &args.data {
+        std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
     let lines = if args.only.is_empty() { Line::all() } else { args.only.clone() };
     println!(
         "{} readings a run, {} connections, {} in flight, committed every {} or 64 MiB, no limits of rate; {} cores, \

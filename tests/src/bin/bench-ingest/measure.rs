@@ -78,6 +78,12 @@ impl Outcome {
         self.readings as f64 / all.as_secs_f64()
     }
 
+    /// Readings a second that questions see. What is committed comes at intervals, which a run is too short for when
+    /// two of ours are compared.
+    pub fn visible_rate(&self) -> f64 {
+        self.readings as f64 / self.visible.max(self.report.elapsed).as_secs_f64()
+    }
+
     /// How the end of the run compares with its beginning: the last fifth with the first.
     pub fn end_to_start(&self) -> f64 {
         self.report.rate_between(0.8, 1.0) / self.report.rate_between(0.0, 0.2)
