@@ -7,10 +7,12 @@
 //! acknowledged; [`crate::clock_keeper`] sees to that. Nothing here looks at a clock.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
 };
+
+use hashbrown::HashMap;
 
 use crate::metrics::lags::{OTHERS, TENANTS_MAX};
 
@@ -104,11 +106,7 @@ impl CredibleClock {
         let tenants = &mut self.this.tenants;
         let tenant =
             if tenants.contains_key(tenant) || tenants.len() < TENANTS_MAX { tenant } else { OTHERS };
-        // Looked up first, so that a known tenant costs no allocation.
-        if !tenants.contains_key(tenant) {
-            tenants.insert(tenant.to_owned(), Readings::default());
-        }
-        let readings = tenants.get_mut(tenant).expect("just put there");
+        let readings = tenants.entry_ref(tenant).or_default();
         readings.heard += heard;
         readings.ahead += ahead;
     }

@@ -1,13 +1,11 @@
 //! An account: what one tenant, or all together, take of the door, counted by all workers.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
+use hashbrown::HashMap;
 use zeugma_schemas::{id::is_id, topic::PREFIX};
 
 use super::limits::{IN_FLIGHT_BYTES_MAX, LARGE_BYTES_MAX, Limits};
@@ -27,6 +25,8 @@ const ACCOUNTS_KEPT: usize = 1_024;
 /// One account.
 #[derive(Debug)]
 pub(super) struct Account {
+    /// The tenant's; empty where it is of nobody or of all.
+    pub name: Arc<str>,
     rate_bytes: u64,
     connections_max: usize,
     in_flight_bytes_max: usize,
@@ -43,13 +43,20 @@ pub(super) struct Account {
 impl Account {
     /// That of all together.
     fn of_all(limits: &Limits) -> Account {
-        Account::new(limits.rate_bytes, limits.connections, IN_FLIGHT_BYTES_MAX, LARGE_BYTES_MAX)
+        Account::new(
+            Arc::default(),
+            limits.rate_bytes,
+            limits.connections,
+            IN_FLIGHT_BYTES_MAX,
+            LARGE_BYTES_MAX,
+        )
     }
 
     /// That of one tenant.
-    fn of_tenant(limits: &Limits) -> Account {
+    fn of_tenant(name: Arc<str>, limits: &Limits) -> Account {
         let Limits { tenant_rate_bytes, tenant_connections, .. } = *limits;
         Account::new(
+            name,
             tenant_rate_bytes,
             tenant_connections,
             limits.tenant_in_flight_bytes,
@@ -58,12 +65,14 @@ impl Account {
     }
 
     fn new(
+        name: Arc<str>,
         rate_bytes: u64,
         connections_max: usize,
         in_flight_bytes_max: usize,
         large_bytes_max: usize,
     ) -> Account {
         Account {
+            name,
             rate_bytes,
             connections_max,
             in_flight_bytes_max,
@@ -172,7 +181,7 @@ pub(super) struct Accounts {
 
 #[derive(Debug)]
 struct Tenants {
-    accounts: HashMap<Box<str>, Arc<Account>>,
+    accounts: HashMap<Arc<str>, Arc<Account>>,
     prune_at: usize,
 }
 
@@ -182,7 +191,7 @@ impl Accounts {
         Accounts {
             limits: limits.clone(),
             all: Account::of_all(limits),
-            nobody: Arc::new(Account::of_tenant(limits)),
+            nobody: Arc::new(Account::of_tenant(Arc::default(), limits)),
             newcomers: Account::of_all(limits),
             served: AtomicU64::new(0),
             tenants: Mutex::new(Tenants { accounts: HashMap::new(), prune_at: ACCOUNTS_KEPT }),
@@ -202,8 +211,9 @@ impl Accounts {
             tenants.accounts.retain(|_, account| !account.is_idle(now_us));
             tenants.prune_at = (tenants.accounts.len() * 2).max(ACCOUNTS_KEPT);
         }
-        let account = Arc::new(Account::of_tenant(&self.limits));
-        tenants.accounts.insert(tenant.into(), account.clone());
+        let name: Arc<str> = tenant.into();
+        let account = Arc::new(Account::of_tenant(name.clone(), &self.limits));
+        tenants.accounts.insert(name, account.clone());
         account
     }
 

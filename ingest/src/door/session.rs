@@ -42,8 +42,8 @@ pub(super) struct Session {
     in_flight_bytes: Cell<usize>,
     /// QoS 2 publishes whose release has not come.
     unreleased: Cell<usize>,
-    /// The tenant it spoke for last, and its account.
-    account: RefCell<Option<(String, Arc<Account>)>>,
+    /// The account of the tenant it spoke for last.
+    account: RefCell<Option<Arc<Account>>>,
     /// The tenant it is counted for.
     seat: RefCell<Option<Arc<Account>>>,
     /// When it may be read further, by the clock; 0 is now.
@@ -94,7 +94,7 @@ impl Session {
             let ticket = self.ticket.get().unwrap_or_else(|| {
                 self.worker.metrics.slowed.inc();
                 let account = self.account.borrow();
-                self.worker.accounts.ticket(account.as_ref().map(|(_, account)| &**account))
+                self.worker.accounts.ticket(account.as_deref())
             });
             self.ticket.set(Some(ticket));
             line::queue(&self.worker, ticket, self);
@@ -130,7 +130,7 @@ impl Session {
     }
 
     fn others_have_room(&self) -> bool {
-        let tenant_has_room = self.account.borrow().as_ref().is_none_or(|(_, account)| account.has_room());
+        let tenant_has_room = self.account.borrow().as_ref().is_none_or(|account| account.has_room());
         tenant_has_room && self.worker.is_open()
     }
 
@@ -152,9 +152,7 @@ impl Session {
     pub fn account(&self, topic: &str) -> Result<Arc<Account>, Error> {
         let tenant = self.tenant.as_deref().unwrap_or_else(|| tenant_of(topic));
         let mut last = self.account.borrow_mut();
-        if let Some((name, account)) = &*last
-            && name == tenant
-        {
+        if let Some(account) = last.as_ref().filter(|account| *account.name == *tenant) {
             return Ok(account.clone());
         }
         let account = self.worker.accounts.of(tenant, self.worker.now_us());
@@ -166,7 +164,7 @@ impl Session {
             *seat = Some(account.clone());
             self.worker.guests.spoke(self.id);
         }
-        *last = Some((tenant.to_owned(), account.clone()));
+        *last = Some(account.clone());
         Ok(account)
     }
 
