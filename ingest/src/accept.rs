@@ -246,7 +246,6 @@ impl Acceptor {
             Origin { tenant: topic.tenant, device: topic.device, received_at_us: record.received_at_us };
         into.row(domain, origin, reading, position);
         self.again.accepted(position);
-        let counts = self.tally.of(topic.domain, topic.tenant);
         counts.accepted += 1;
         counts.row(position, came_us);
     }

@@ -250,6 +250,28 @@ pub(super) fn tenant_of(topic: &str) -> &str {
     topic.strip_prefix(PREFIX).and_then(|rest| rest.split('/').next()).unwrap_or_default()
 }
 
+/// The accounts of tenants that one worker has met: it need not share a lock with the others for every payload.
+#[derive(Debug, Default)]
+pub(super) struct Met {
+    accounts: HashMap<Arc<str>, Arc<Account>>,
+}
+
+impl Met {
+    /// A tenant's account, as [`Accounts::of`].
+    pub fn of(&mut self, tenant: &str, all: &Accounts, now_us: i64) -> Arc<Account> {
+        if let Some(account) = self.accounts.get(tenant) {
+            return account.clone();
+        }
+        let account = all.of(tenant, now_us);
+        // What is kept here counts as used there.
+        if self.accounts.len() >= ACCOUNTS_KEPT {
+            self.accounts.clear();
+        }
+        self.accounts.insert(account.name.clone(), account.clone());
+        account
+    }
+}
+
 /// See [`Accounts::reserve`].
 pub(super) struct Reserved {
     accounts: Arc<Accounts>,

@@ -155,7 +155,7 @@ impl Session {
         if let Some(account) = last.as_ref().filter(|account| *account.name == *tenant) {
             return Ok(account.clone());
         }
-        let account = self.worker.accounts.of(tenant, self.worker.now_us());
+        let account = self.worker.account(tenant);
         let mut seat = self.seat.borrow_mut();
         if seat.is_none() {
             if !account.enter() {

@@ -15,7 +15,7 @@ use zeugma_journal::{Batch, Group, Payload as Kept, Record};
 
 use super::{
     DRAIN, Parts,
-    account::Accounts,
+    account::{Account, Accounts, Met},
     guests::Guests,
     limits::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, UNREAD_BYTES_MAX},
     line::Line,
@@ -51,6 +51,7 @@ pub(super) struct Worker {
     pub blocked: Blocked,
     /// What tenants take, and all together.
     pub accounts: Arc<Accounts>,
+    met: RefCell<Met>,
     /// Payloads of one connection that may wait for their sync.
     pub in_flight_max: usize,
     /// How long a payload that comes in pieces may take, seconds.
@@ -102,6 +103,7 @@ impl Worker {
             metrics: parts.metrics.clone(),
             blocked: parts.config.blocked.clone(),
             accounts: parts.accounts.clone(),
+            met: RefCell::default(),
             in_flight_max: parts.config.in_flight_max.into(),
             payload_seconds: parts.config.limits.payload_seconds,
             turn: RefCell::default(),
@@ -144,6 +146,11 @@ impl Worker {
     /// The time: that of the turn, where one is being gathered.
     pub fn now_us(&self) -> i64 {
         self.turn.borrow().as_ref().map_or_else(|| (self.clock)(), |turn| turn.received_at_us)
+    }
+
+    /// A tenant's account.
+    pub fn account(&self, tenant: &str) -> Arc<Account> {
+        self.met.borrow_mut().of(tenant, &self.accounts, self.now_us())
     }
 
     /// Counts a payload that is taken.

@@ -51,6 +51,24 @@ fn names_that_nobody_uses_are_forgotten_but_not_their_debts() {
 }
 
 #[test]
+fn workers_meet_the_same_account_and_forget_strangers_too() {
+    let accounts = accounts(|_| ());
+    let (mut one, mut other) = (Met::default(), Met::default());
+    let lamia = one.of("lamia", &accounts, NOW_US);
+    assert!(Arc::ptr_eq(&lamia, &other.of("lamia", &accounts, NOW_US)));
+    assert!(Arc::ptr_eq(&lamia, &one.of("lamia", &accounts, NOW_US)));
+    let malformed = ["", "La mia"].map(|name| one.of(name, &accounts, NOW_US));
+    assert!(malformed.iter().all(|account| Arc::ptr_eq(account, &accounts.nobody)));
+    for number in 0..10 * ACCOUNTS_KEPT {
+        drop(one.of(&format!("tenant-{number}"), &accounts, NOW_US));
+        assert!(one.accounts.len() <= ACCOUNTS_KEPT);
+    }
+    let kept = accounts.tenants.lock().unwrap().accounts.len();
+    assert!(kept <= 4 * ACCOUNTS_KEPT, "{kept}");
+    assert!(Arc::ptr_eq(&lamia, &one.of("lamia", &accounts, NOW_US)));
+}
+
+#[test]
 fn payloads_in_pieces_are_counted_for_the_tenant_and_in_all() {
     let accounts = accounts(|limits| limits.tenant_large_bytes = LARGE_BYTES_MAX - 10);
     let (one, other) = (accounts.of("lamia", NOW_US), accounts.of("szeged", NOW_US));
