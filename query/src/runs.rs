@@ -2,18 +2,35 @@
 //!
 //! The files are sorted by tenant, date, device and time. So rows of one group lie one after the other, and rows that
 //! are wanted in an order by device and time come in pieces that have it. Two rules of the plan make use of that; each
-//! looks at the rows themselves, and leaves them to the engine where they have no runs.
+//! looks at the rows themselves, and leaves them to the engine where they have no runs. A third one goes from row to
+//! row where they are in order.
 
 mod group;
+mod lag;
 mod sort;
 
-pub use group::GroupByRuns;
-pub use sort::SortByRuns;
+use std::sync::Arc;
 
-use datafusion::physical_plan::{ReplaceChildrenOptions, execution_plan::ChildrenPropertiesMode};
+use arrow::datatypes::{DataType, Schema};
+use datafusion::{
+    common::Result,
+    physical_expr::PhysicalExpr,
+    physical_plan::{ReplaceChildrenOptions, execution_plan::ChildrenPropertiesMode},
+};
+
+pub use group::GroupByRuns;
+pub use lag::LagByRuns;
+pub use sort::SortByRuns;
 
 /// A node with other children is planned anew.
 const ANEW: ReplaceChildrenOptions = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+
+/// Whether values of all these can be compared by arrow's kernels.
+fn are_compared(keys: &[Arc<dyn PhysicalExpr>], columns: &Schema) -> Result<bool> {
+    let types = keys.iter().map(|key| key.data_type(columns));
+    let types = types.collect::<Result<Vec<_>>>()?;
+    Ok(types.iter().all(|key| !key.is_nested() && *key != DataType::Null))
+}
 
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,7 @@ use crate::{
     catalog::{Known, LATEST},
     date_trunc::{DATE_TRUNC, DateTrunc},
     latest_table::LatestTable,
-    runs::{GroupByRuns, SortByRuns},
+    runs::{GroupByRuns, LagByRuns, SortByRuns},
     statement,
     table::{DomainTable, Tables, store_url},
     table_at::{TABLE_AT, TableAt},
@@ -50,6 +50,7 @@ impl Sessions {
             .with_runtime_env(runtime)
             .with_physical_optimizer_rule(Arc::new(GroupByRuns))
             .with_physical_optimizer_rule(Arc::new(SortByRuns))
+            .with_physical_optimizer_rule(Arc::new(LagByRuns))
             .build();
         let engine = template.udf(DATE_TRUNC)?;
         template.register_udf(Arc::new(ScalarUDF::from(DateTrunc { engine })))?;

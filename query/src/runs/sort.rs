@@ -17,7 +17,6 @@ use arrow::{
         },
         take_record_batch,
     },
-    datatypes::DataType,
 };
 use datafusion::{
     common::{
@@ -35,7 +34,7 @@ use datafusion::{
 };
 use futures::{TryStreamExt, stream};
 
-use super::ANEW;
+use super::{ANEW, are_compared};
 
 /// Bytes that are gathered before they are laid out, which takes twice as much again, for each part of a plan.
 const GATHERED_BYTES_MAX: usize = 4 << 20;
@@ -73,11 +72,8 @@ impl PhysicalOptimizerRule for SortByRuns {
 }
 
 fn can_be_by_runs(sort: &SortExec) -> Result<bool> {
-    let columns = sort.input().schema();
-    let types = sort.expr().iter().map(|key| key.expr.data_type(&columns));
-    let types = types.collect::<Result<Vec<_>>>()?;
-    let is_compared = |key: &DataType| !key.is_nested() && *key != DataType::Null;
-    Ok(sort.fetch().is_none() && types.iter().all(is_compared))
+    let keys: Vec<_> = sort.expr().iter().map(|key| key.expr.clone()).collect();
+    Ok(sort.fetch().is_none() && are_compared(&keys, &sort.input().schema())?)
 }
 
 /// Lays out rows by runs of an order.

@@ -48,7 +48,8 @@ fn row() -> impl Strategy<Value = Row> {
 
 /// Rows one after the other, many of them the same as the one before.
 fn rows() -> impl Strategy<Value = Vec<Row>> {
-    prop::collection::vec((row(), 1..20_usize), 1..8).prop_map(|runs| {
+    let length = prop_oneof![20 => 1..20_usize, 1 => LONG_RUN_ROWS_MIN..2 * LONG_RUN_ROWS_MIN];
+    prop::collection::vec((row(), length), 1..8).prop_map(|runs| {
         let run = |(row, length): (Row, usize)| {
             (0..length as i64).map(move |at| (row.0, row.1, row.2.map(|w| w + at % 2)))
         };
@@ -84,6 +85,24 @@ async fn states_have_a_row_for_each_run_of_a_batch() {
     let (analyzed, _) = answer(&parts, analyzed, true).await;
     let line = analyzed.lines().find(|line| line.contains("RunAggregate")).unwrap();
     assert!(line.contains("output_rows=20,"), "{line}");
+}
+
+#[tokio::test]
+async fn long_runs_have_the_states_that_their_rows_would_have_one_by_one() {
+    let run =
+        |tenant: u8| (0..3_000).map(move |row| (Some(tenant), Some(row % 2), (row % 5 > 0).then_some(row)));
+    let rows: Vec<Row> = run(0).chain(run(1)).chain((0..3_000).map(|_| (Some(2), None, None))).collect();
+    let parts = vec![vec![batch(&rows), batch(&rows[2_000..8_000])], vec![batch(&rows[..4_000])]];
+    for aggregates in [
+        "count(*), count(w), sum(w), avg(w), min(w), max(w), median(w), round(stddev(w), 6)",
+        "first_value(w ORDER BY bucket, w), max(tenant), bool_or(w > 2), count(DISTINCT bucket)",
+        "sum(w) FILTER (WHERE w > 3), count(w)",
+    ] {
+        let sql = format!("SELECT tenant, {aggregates} FROM readings GROUP BY 1 ORDER BY 1");
+        let (ours, plan) = answer(&parts, &sql, true).await;
+        assert!(plan.contains("RunAggregate"), "{plan}");
+        assert_eq!(ours, answer(&parts, &sql, false).await.0, "{sql}");
+    }
 }
 
 #[tokio::test]

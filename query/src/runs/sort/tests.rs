@@ -1,7 +1,7 @@
 use arrow::{
     array::{AsArray, Int64Array, StringViewArray},
     compute::SortOptions,
-    datatypes::{Field, Int64Type, Schema},
+    datatypes::{DataType, Field, Int64Type, Schema},
 };
 use datafusion::physical_expr::{PhysicalSortExpr, expressions::col};
 use proptest::prelude::*;
