@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
-use datafusion::dataframe::DataFrame;
+use datafusion::{dataframe::DataFrame, physical_plan::execute_stream};
 use futures::{
     Stream, StreamExt, TryStreamExt,
     stream::{self, BoxStream},
@@ -14,6 +14,7 @@ use crate::{
     Config, Error, Grant,
     catalog::{Catalog, Known, LATEST},
     effort::{Effort, LongThreads},
+    pipelines::movable,
     places::Places,
     session::{Session, Sessions},
     table::Tables,
@@ -90,7 +91,7 @@ impl Query {
         let plan = async {
             let statement = self.shared.sessions.read(sql)?;
             let plan = async |known: &Known| {
-                let session = self.session(known, grant, rows, &started)?;
+                let session = self.session(known, grant, rows)?;
                 if matches!(rows, Rows::Version(_)) {
                     session.check_one_table(&statement)?;
                 }
@@ -147,7 +148,7 @@ impl Query {
         let started = Started::at_place(&self.shared, grant).await?;
         let plan = async {
             let known = self.known(table).await?;
-            build(self.session(&known, grant, rows, &started)?.table(name).await?)
+            build(self.session(&known, grant, rows)?.table(name).await?)
         };
         let plan = started.in_time(plan).await?;
         started.answer(plan).await
@@ -166,13 +167,12 @@ impl Query {
         Err(Error::NotFound(format!("there is no table `{table}`; there are {}", names.join(", "))))
     }
 
-    fn session(&self, known: &Known, grant: &Grant, rows: Rows, of: &Started) -> Result<Session, Error> {
+    fn session(&self, known: &Known, grant: &Grant, rows: Rows) -> Result<Session, Error> {
         let tables = Tables {
             lake: self.shared.catalog.lake().clone(),
             tail: self.shared.tail.clone().filter(|_| rows == Rows::LakeAndTail),
             version: if let Rows::Version(version) = rows { Some(version) } else { None },
             grant: grant.clone(),
-            effort: of.effort.clone(),
         };
         self.shared.sessions.session(&tables, known)
     }
@@ -201,7 +201,9 @@ impl Started {
 
     /// Runs a plan until its first rows are there, so that most mistakes show before anything is answered.
     async fn answer(self, plan: DataFrame) -> Result<Answer, Error> {
-        let mut batches = self.in_time(async { Ok(plan.execute_stream().await?) }).await?;
+        let context = Arc::new(plan.task_ctx());
+        let plan = self.in_time(async { Ok(plan.create_physical_plan().await?) }).await?;
+        let mut batches = execute_stream(movable(plan, &self.effort)?, context)?;
         let schema = batches.schema();
         let first = self.in_time(async { Ok(batches.next().await.transpose()?) }).await?;
         let rest = batches.map_err(Error::from);

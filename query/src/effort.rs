@@ -1,12 +1,11 @@
 //! What a question has cost so far: one that turns out to be long goes on where it is in nobody's way.
 //!
-//! Nobody can tell from a question's text how much it reads. So each begins like all others, and when its scans have
-//! computed for some time, they take a place among the long questions and go on on threads that give way. What is
-//! computed from their rows then waits for them, wherever it runs.
+//! Nobody can tell from a question's text how much it reads. So each begins like all others, and when its pipelines
+//! have computed for some time, they take a place among the long questions and go on on threads that give way.
 
 use std::{
     fmt,
-    pin::Pin,
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -34,10 +33,10 @@ use crate::{
     table::external,
 };
 
-/// Batches that a scan on other threads is ahead of whoever takes them.
+/// Batches that a pipeline on other threads is ahead of whoever takes them.
 const AHEAD: usize = 2;
 
-/// The threads on which long questions scan.
+/// The threads on which long questions compute.
 pub struct LongThreads {
     runtime: Option<Runtime>,
 }
@@ -76,7 +75,7 @@ impl fmt::Debug for LongThreads {
 /// The effort of one question.
 #[derive(Debug)]
 pub struct Effort {
-    /// Microseconds that its scans have computed.
+    /// Microseconds that its pipelines have computed.
     computed_us: AtomicU64,
     long_after: Duration,
     places: Arc<Places>,
@@ -86,10 +85,17 @@ pub struct Effort {
     threads: Arc<LongThreads>,
 }
 
-/// A scan's rows, from where it computes.
-enum Scan {
+/// A pipeline's rows, from where it computes.
+enum Work {
     Here(SendableRecordBatchStream),
     Elsewhere(mpsc::Receiver<Result<RecordBatch>>, AbortOnDropHandle<()>),
+}
+
+/// What comes next of rows that are computed here.
+enum Next {
+    Rows(Option<Result<RecordBatch>>),
+    /// The question has become long.
+    Long,
 }
 
 impl Effort {
@@ -99,69 +105,66 @@ impl Effort {
         Effort { computed_us, long_after: config.long_after, places, first, long, threads }
     }
 
-    /// The rows of a scan, which moves when the question has become long.
+    /// The rows of a pipeline, which moves when the question has become long.
     pub fn spent_on(
         self: Arc<Effort>,
         rows: SendableRecordBatchStream,
     ) -> impl Stream<Item = Result<RecordBatch>> + Send {
-        stream::unfold(Some(Scan::Here(rows)), move |scan| {
+        stream::unfold(Some(Work::Here(rows)), move |work| {
             let effort = self.clone();
-            async move {
-                let scan = match scan? {
-                    Scan::Here(rows) if effort.is_long() => match effort.elsewhere(rows).await {
-                        Ok(moved) => moved,
-                        Err(error) => return Some((Err(external(error)), None)),
-                    },
-                    scan => scan,
-                };
-                match scan {
-                    Scan::Here(mut rows) => {
-                        let batch =
-                            Timed { rows: &mut rows, computed_us: &effort.computed_us }.next().await?;
-                        Some((batch, Some(Scan::Here(rows))))
-                    }
-                    Scan::Elsewhere(mut rows, task) => match rows.recv().await {
-                        Some(batch) => Some((batch, Some(Scan::Elsewhere(rows, task)))),
-                        // One that has panicked must not look like one that has ended.
-                        None => Some((Err(DataFusionError::External(Box::new(task.await.err()?))), None)),
-                    },
-                }
-            }
+            async move { effort.step(work?).await }
         })
+    }
+
+    /// The next rows, and what is left to do.
+    async fn step(&self, work: Work) -> Option<(Result<RecordBatch>, Option<Work>)> {
+        let (mut rows, task) = match work {
+            Work::Here(mut rows) => match poll_fn(|context| self.next(&mut rows, context)).await {
+                Next::Rows(batch) => return Some((batch?, Some(Work::Here(rows)))),
+                Next::Long => match self.elsewhere(rows).await {
+                    Ok(moved) => moved,
+                    Err(error) => return Some((Err(external(error)), None)),
+                },
+            },
+            Work::Elsewhere(rows, task) => (rows, task),
+        };
+        match rows.recv().await {
+            Some(batch) => Some((batch, Some(Work::Elsewhere(rows, task)))),
+            // One that has panicked must not look like one that has ended.
+            None => Some((Err(DataFusionError::External(Box::new(task.await.err()?))), None)),
+        }
+    }
+
+    /// Computes for as long as it takes to the next batch, or to where something has to be waited for.
+    fn next(&self, rows: &mut SendableRecordBatchStream, context: &mut Context<'_>) -> Poll<Next> {
+        if self.is_long() {
+            return Poll::Ready(Next::Long);
+        }
+        // Nothing in a poll waits.
+        let begun = Instant::now();
+        let polled = rows.poll_next_unpin(context);
+        self.computed_us.fetch_add(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
+        polled.map(Next::Rows)
     }
 
     fn is_long(&self) -> bool {
         Duration::from_micros(self.computed_us.load(Ordering::Relaxed)) >= self.long_after
     }
 
-    async fn elsewhere(&self, mut rows: SendableRecordBatchStream) -> std::result::Result<Scan, Error> {
+    async fn elsewhere(
+        &self,
+        mut rows: SendableRecordBatchStream,
+    ) -> std::result::Result<(mpsc::Receiver<Result<RecordBatch>>, AbortOnDropHandle<()>), Error> {
         self.long.get_or_try_init(|| self.places.take_long(&self.first)).await?;
         let (give, take) = mpsc::channel(AHEAD);
-        let scan = self.threads.handle().spawn(async move {
+        let task = self.threads.handle().spawn(async move {
             while let Some(batch) = rows.next().await {
                 if give.send(batch).await.is_err() {
                     break;
                 }
             }
         });
-        Ok(Scan::Elsewhere(take, AbortOnDropHandle::new(scan)))
-    }
-}
-
-/// Rows whose computing is timed: nothing in a poll waits.
-struct Timed<'a> {
-    rows: &'a mut SendableRecordBatchStream,
-    computed_us: &'a AtomicU64,
-}
-
-impl Stream for Timed<'_> {
-    type Item = Result<RecordBatch, DataFusionError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let begun = Instant::now();
-        let polled = self.rows.poll_next_unpin(context);
-        self.computed_us.fetch_add(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
-        polled
+        Ok((take, AbortOnDropHandle::new(task)))
     }
 }
 

@@ -68,7 +68,7 @@ impl TableProvider for LatestTable {
         )?);
         let name = format!("{}{LATEST}", self.domain.table.name());
         let label = Label { table: name, ..self.domain.label(&meeting) };
-        Ok(Arc::new(DomainScan::new(label, inner, self.domain.of.effort.clone(), Vec::new())))
+        Ok(Arc::new(DomainScan::new(label, inner, Vec::new())))
     }
 }
 

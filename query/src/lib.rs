@@ -17,7 +17,7 @@
 //!              |
 //!            runs ------- what lies in runs is grouped and sorted by them
 //!              |
-//!            effort ----- who turns out to be long goes on in nobody's way
+//!            pipelines -- whose question turns out to be long goes on in nobody's way: effort
 //!              |
 //!            encode ----- batches become JSON, CSV, Arrow or Parquet as they come
 //!              |
@@ -42,6 +42,7 @@ mod files;
 pub mod grant;
 mod http;
 mod latest_table;
+mod pipelines;
 mod places;
 mod problem;
 mod prune;

@@ -19,8 +19,6 @@ use datafusion::{
 use futures::StreamExt;
 use zeugma_lake::Sealed;
 
-use crate::effort::Effort;
-
 /// What EXPLAIN may say about a scan.
 #[derive(Debug, Clone)]
 pub struct Label {
@@ -37,19 +35,13 @@ pub struct DomainScan {
     label: Label,
     inner: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
-    effort: Arc<Effort>,
     /// Held, so that their files stay as long as somebody reads.
     sealed: Vec<Arc<Sealed>>,
 }
 
 impl DomainScan {
     /// Hides a plan, which may read sealed files, behind a label.
-    pub fn new(
-        label: Label,
-        inner: Arc<dyn ExecutionPlan>,
-        effort: Arc<Effort>,
-        sealed: Vec<Arc<Sealed>>,
-    ) -> DomainScan {
+    pub fn new(label: Label, inner: Arc<dyn ExecutionPlan>, sealed: Vec<Arc<Sealed>>) -> DomainScan {
         let partitions = inner.output_partitioning().partition_count();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(inner.schema()),
@@ -57,7 +49,7 @@ impl DomainScan {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        DomainScan { label, inner, properties: Arc::new(properties), effort, sealed }
+        DomainScan { label, inner, properties: Arc::new(properties), sealed }
     }
 }
 
@@ -117,7 +109,7 @@ impl ExecutionPlan for DomainScan {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let rows = self.inner.execute(partition, context)?;
         let (columns, sealed) = (rows.schema(), self.sealed.clone());
-        let rows = self.effort.clone().spent_on(rows).inspect(move |_| {
+        let rows = rows.inspect(move |_| {
             let _held = &sealed;
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(columns, rows)))

@@ -26,7 +26,6 @@ use zeugma_lake::{Lake, layout, seam::Tail, snapshot::DataFile};
 use crate::{
     Error, Grant,
     catalog::{LakeTable, Meeting},
-    effort::Effort,
     files::Files,
     prune::prune,
     scan::{DomainScan, Label},
@@ -43,8 +42,6 @@ pub struct Tables {
     pub version: Option<u64>,
     /// Whose readings may be seen.
     pub grant: Grant,
-    /// What the question costs.
-    pub effort: Arc<Effort>,
 }
 
 /// A table of the lake for one question of somebody with a grant.
@@ -113,7 +110,7 @@ impl TableProvider for DomainTable {
             inner = self.keep_granted(session, inner, granted, projection, limit)?;
         }
         let label = self.label(&meeting);
-        Ok(Arc::new(DomainScan::new(label, inner, self.of.effort.clone(), meeting.tail.sealed)))
+        Ok(Arc::new(DomainScan::new(label, inner, meeting.tail.sealed)))
     }
 }
 

@@ -52,6 +52,32 @@ async fn long_scan_goes_on_on_threads_that_give_way_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn pipeline_that_becomes_long_moves_in_the_middle_of_its_work() {
+    let config = Config { long_after: Duration::from_secs(3_600), ..Config::default() };
+    let effort = effort(&config, &Arc::new(Places::new(&config))).await;
+    let (mut numbers_of_scan, threads) = scan(50, false);
+    let (columns, long, mut waited) = (numbers_of_scan.schema(), effort.clone(), false);
+    // It never hands on what it computes, but waits once and becomes long by that.
+    let sum = async move {
+        let mut sum = 0;
+        while let Some(batch) = numbers_of_scan.try_next().await? {
+            sum += batch.column(0).as_primitive::<Int64Type>().value(0);
+            if sum > 100 && !waited {
+                waited = true;
+                long.computed_us.store(u64::MAX / 2, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(RecordBatch::try_new(numbers_of_scan.schema(), vec![Arc::new(Int64Array::from(vec![sum]))])?)
+    };
+    let rows = Box::pin(RecordBatchStreamAdapter::new(columns, stream::once(sum)));
+    assert_eq!(numbers(&effort, rows).await.unwrap(), [(0..50).sum::<i64>()]);
+    let threads = threads.lock().unwrap();
+    let moved = threads.iter().position(|name| name == "long-question");
+    assert!(threads.len() == 50 && moved.is_some_and(|at| at > 10), "{threads:?}");
+}
+
+#[tokio::test]
 async fn scan_that_fails_elsewhere_does_not_look_like_one_that_has_ended() {
     let config = Config { long_after: Duration::ZERO, ..Config::default() };
     let effort = effort(&config, &Arc::new(Places::new(&config))).await;
