@@ -25,7 +25,7 @@ use crate::{
     catalog::{Known, LATEST},
     date_trunc::{DATE_TRUNC, DateTrunc},
     latest_table::LatestTable,
-    runs::{GroupByRuns, LagByRuns, SortByRuns},
+    runs::RULES,
     statement,
     table::{DomainTable, Tables, store_url},
     table_at::{TABLE_AT, TableAt},
@@ -45,13 +45,12 @@ impl Sessions {
     /// Prepares what sessions share.
     pub fn new(lake: &Lake, config: &Config) -> Result<Sessions, Error> {
         let runtime = runtime(lake, config)?;
-        let mut template = SessionStateBuilder::new_with_default_features()
+        let template = SessionStateBuilder::new_with_default_features()
             .with_config(settings())
-            .with_runtime_env(runtime)
-            .with_physical_optimizer_rule(Arc::new(GroupByRuns))
-            .with_physical_optimizer_rule(Arc::new(SortByRuns))
-            .with_physical_optimizer_rule(Arc::new(LagByRuns))
-            .build();
+            .with_runtime_env(runtime);
+        let by_runs = RULES.into_iter().map(Arc::new);
+        let template = by_runs.fold(template, |template, rule| template.with_physical_optimizer_rule(rule));
+        let mut template = template.build();
         let engine = template.udf(DATE_TRUNC)?;
         template.register_udf(Arc::new(ScalarUDF::from(DateTrunc { engine })))?;
         Ok(Sessions { template })

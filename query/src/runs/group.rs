@@ -26,16 +26,11 @@ use arrow::{
     datatypes::SchemaRef,
 };
 use datafusion::{
-    common::{
-        DataFusionError, Result, ScalarValue,
-        config::ConfigOptions,
-        tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
-    },
+    common::{DataFusionError, Result, ScalarValue, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext},
     logical_expr::{EmitTo, GroupsAccumulator},
     physical_expr::{PhysicalExpr, aggregate::AggregateFunctionExpr},
     physical_expr_common::utils::evaluate_expressions_to_arrays,
-    physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{
         DisplayAs, DisplayFormatType, EmptyRecordBatchStream, ExecutionPlan, ExecutionPlanProperties,
         PlanProperties, ReplaceChildrenOptions,
@@ -47,7 +42,7 @@ use datafusion::{
 };
 use futures::{StreamExt, TryStreamExt, future, stream};
 
-use super::ANEW;
+use super::{ANEW, ByRuns};
 
 /// Rows that a run has on average, for it to be worth while: with fewer the engine groups about as quickly by itself.
 const RUN_ROWS_MIN: usize = 4;
@@ -64,31 +59,11 @@ const RUNS_AT_ONCE: usize = 8_192;
 const STATES_BYTES_MAX: usize = 4 << 20;
 
 /// Puts [`RunAggregate`] in the place of the engine's first stage.
-#[derive(Debug, Default)]
-pub struct GroupByRuns;
+pub const GROUP: ByRuns = ByRuns { name: "group_by_runs", instead };
 
-impl PhysicalOptimizerRule for GroupByRuns {
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        _config: &ConfigOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let by_runs = |plan: Arc<dyn ExecutionPlan>| match plan.downcast_ref::<AggregateExec>() {
-            Some(rows) if can_be_by_runs(rows) => {
-                Ok(Transformed::yes(Arc::new(RunAggregate::new(rows.clone())) as Arc<dyn ExecutionPlan>))
-            }
-            _ => Ok(Transformed::no(plan)),
-        };
-        plan.transform_up(by_runs).data()
-    }
-
-    fn name(&self) -> &str {
-        "group_by_runs"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
+fn instead(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let rows = plan.downcast_ref::<AggregateExec>().filter(|rows| can_be_by_runs(rows));
+    Ok(rows.map(|rows| Arc::new(RunAggregate::new(rows.clone())) as _))
 }
 
 fn can_be_by_runs(rows: &AggregateExec) -> bool {

@@ -19,15 +19,10 @@ use arrow::{
     },
 };
 use datafusion::{
-    common::{
-        DataFusionError, Result,
-        config::ConfigOptions,
-        tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
-    },
+    common::{DataFusionError, Result, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{PhysicalExpr, window::StandardWindowExpr},
     physical_expr_common::utils::evaluate_expressions_to_arrays,
-    physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, InputOrderMode, PlanProperties, ReplaceChildrenOptions,
         WindowExpr,
@@ -37,33 +32,15 @@ use datafusion::{
 };
 use futures::{StreamExt, future};
 
-use super::{ANEW, are_compared};
+use super::{ANEW, ByRuns, are_compared};
 
 /// Puts [`RunLag`] in the place of windows that only look one row back.
-#[derive(Debug, Default)]
-pub struct LagByRuns;
+pub const LAG: ByRuns = ByRuns { name: "lag_by_runs", instead };
 
-impl PhysicalOptimizerRule for LagByRuns {
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        _config: &ConfigOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let by_runs = |plan: Arc<dyn ExecutionPlan>| match plan.downcast_ref::<BoundedWindowAggExec>() {
-            Some(window) if can_be_by_runs(window)? => {
-                Ok(Transformed::yes(Arc::new(RunLag::new(window.clone())) as Arc<dyn ExecutionPlan>))
-            }
-            _ => Ok(Transformed::no(plan)),
-        };
-        plan.transform_up(by_runs).data()
-    }
-
-    fn name(&self) -> &str {
-        "lag_by_runs"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
+fn instead(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    match plan.downcast_ref::<BoundedWindowAggExec>() {
+        Some(window) if can_be_by_runs(window)? => Ok(Some(Arc::new(RunLag::new(window.clone())))),
+        _ => Ok(None),
     }
 }
 

@@ -19,14 +19,9 @@ use arrow::{
     },
 };
 use datafusion::{
-    common::{
-        DataFusionError, Result,
-        config::ConfigOptions,
-        tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
-    },
+    common::{DataFusionError, Result, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{LexOrdering, PhysicalExpr},
-    physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
         ReplaceChildrenOptions, sorts::sort::SortExec, stream::RecordBatchStreamAdapter,
@@ -34,7 +29,7 @@ use datafusion::{
 };
 use futures::{TryStreamExt, stream};
 
-use super::{ANEW, are_compared};
+use super::{ANEW, ByRuns, are_compared};
 
 /// Bytes that are gathered before they are laid out, which takes twice as much again, for each part of a plan.
 const GATHERED_BYTES_MAX: usize = 4 << 20;
@@ -43,31 +38,15 @@ const GATHERED_BYTES_MAX: usize = 4 << 20;
 const RUN_ROWS_MIN: usize = 16;
 
 /// Puts [`RunSort`] before the engine's sorting.
-#[derive(Debug, Default)]
-pub struct SortByRuns;
+pub const SORT: ByRuns = ByRuns { name: "sort_by_runs", instead };
 
-impl PhysicalOptimizerRule for SortByRuns {
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        _config: &ConfigOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let by_runs = |plan: Arc<dyn ExecutionPlan>| match plan.downcast_ref::<SortExec>() {
-            Some(sort) if can_be_by_runs(sort)? => {
-                let runs = Arc::new(RunSort::new(sort.expr().clone(), sort.input().clone()));
-                Ok(Transformed::yes(plan.replace_children(vec![runs], ANEW)?))
-            }
-            _ => Ok(Transformed::no(plan)),
-        };
-        plan.transform_up(by_runs).data()
-    }
-
-    fn name(&self) -> &str {
-        "sort_by_runs"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
+fn instead(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    match plan.downcast_ref::<SortExec>() {
+        Some(sort) if can_be_by_runs(sort)? => {
+            let runs = Arc::new(RunSort::new(sort.expr().clone(), sort.input().clone()));
+            plan.clone().replace_children(vec![runs], ANEW).map(Some)
+        }
+        _ => Ok(None),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What tests of both rules need: an engine of its own, with a rule or without.
+//! What tests of the rules need: an engine of its own, with a rule or without.
 
 use std::sync::Arc;
 
@@ -6,18 +6,21 @@ use arrow::{array::RecordBatch, util::pretty::pretty_format_batches};
 use datafusion::{
     datasource::MemTable,
     execution::SessionStateBuilder,
-    physical_optimizer::PhysicalOptimizerRule,
     prelude::{SessionConfig, SessionContext},
 };
 
-/// A rule, where the engine has one more than usual.
-pub type Rule = Option<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
+use super::ByRuns;
 
-/// What an engine answers about the table `readings`, and its plan.
-pub async fn answer(parts: &[Vec<RecordBatch>], sql: &str, rule: Rule) -> (Vec<RecordBatch>, String) {
+/// What an engine, usual or with one rule more, answers about the table `readings`, and its plan.
+pub async fn answer(
+    parts: &[Vec<RecordBatch>],
+    sql: &str,
+    rule: Option<ByRuns>,
+) -> (Vec<RecordBatch>, String) {
     let state = SessionStateBuilder::new_with_default_features()
         .with_config(SessionConfig::new().with_target_partitions(2));
-    let state = rule.into_iter().fold(state, SessionStateBuilder::with_physical_optimizer_rule);
+    let state =
+        rule.into_iter().fold(state, |state, rule| state.with_physical_optimizer_rule(Arc::new(rule)));
     let context = SessionContext::new_with_state(state.build());
     let table = MemTable::try_new(parts[0][0].schema(), parts.to_vec()).unwrap();
     context.register_table("readings", Arc::new(table)).unwrap();

@@ -28,7 +28,7 @@ fn batch(rows: &[Row]) -> RecordBatch {
 
 /// What an engine answers, as text, and its plan.
 async fn answer(parts: &[Vec<RecordBatch>], sql: &str, by_runs: bool) -> (String, String) {
-    let rule = by_runs.then(|| Arc::new(GroupByRuns) as Arc<dyn PhysicalOptimizerRule + Send + Sync>);
+    let rule = by_runs.then_some(GROUP);
     let (batches, plan) = tests::answer(parts, sql, rule).await;
     (pretty_format_batches(&batches).unwrap().to_string(), plan)
 }

@@ -28,7 +28,7 @@ fn batch(rows: &[Row], first: usize) -> RecordBatch {
 }
 
 async fn answer(parts: &[Vec<RecordBatch>], sql: &str, by_runs: bool) -> (Vec<RecordBatch>, String) {
-    let rule = by_runs.then(|| Arc::new(LagByRuns) as Arc<dyn PhysicalOptimizerRule + Send + Sync>);
+    let rule = by_runs.then_some(LAG);
     tests::answer(parts, sql, rule).await
 }
 

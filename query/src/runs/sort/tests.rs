@@ -75,7 +75,7 @@ fn rows_that_are_in_order_or_in_none_are_left_as_they_are() {
 }
 
 async fn answer(parts: &[Vec<RecordBatch>], sql: &str, by_runs: bool) -> (Vec<RecordBatch>, String) {
-    let rule = by_runs.then(|| Arc::new(SortByRuns) as Arc<dyn PhysicalOptimizerRule + Send + Sync>);
+    let rule = by_runs.then_some(SORT);
     tests::answer(parts, sql, rule).await
 }
 
