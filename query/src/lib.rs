@@ -13,7 +13,7 @@
 //!              |
 //!            session ---- only those tables, only reading: statement, wildcard, table_at, date_trunc
 //!              |
-//!            table ------ snapshot and tail, joined at the seam: prune, files, scan; latest_table: one row a device
+//!            table ------ snapshot and tail, joined at the seam: prune, reach, files, scan; latest_table: one row a device
 //!              |
 //!            runs ------- what lies in runs is grouped and sorted by them
 //!              |
@@ -46,6 +46,7 @@ mod pipelines;
 mod places;
 mod problem;
 mod prune;
+mod reach;
 pub mod remote_tail;
 mod runs;
 mod scan;

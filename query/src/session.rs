@@ -172,7 +172,7 @@ fn settings() -> SessionConfig {
     let options = settings.options_mut();
     options.sql_parser.collect_spans = true;
     // The files are sorted so that most pages are skipped; of those that are read, whole columns are decoded, as
-    // to decode row by row what a filter lets through takes longer unless that is very little.
+    // to decode row by row what a filter lets through takes longer, unless a scan knows better (`reach`).
     options.execution.parquet.pushdown_filters = false;
     options.execution.parquet.enable_page_index = true;
     settings

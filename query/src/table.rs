@@ -28,6 +28,7 @@ use crate::{
     catalog::{LakeTable, Meeting},
     files::Files,
     prune::prune,
+    reach::{Reach, is_of_time},
     scan::{DomainScan, Label},
 };
 
@@ -61,6 +62,8 @@ struct Wanted<'a> {
     predicate: Option<Arc<dyn PhysicalExpr>>,
     /// Rows that suffice, where nothing has to be filtered out first.
     limit: Option<usize>,
+    /// How little of the files it is about.
+    reach: Reach,
     session: &'a dyn Session,
 }
 
@@ -93,17 +96,21 @@ impl TableProvider for DomainTable {
         let meeting = self.meet().await.map_err(external)?;
         let files = meeting.snapshot.as_ref().map(|snapshot| snapshot.files()).unwrap_or_default();
         let granted = self.granted();
-        let filters = filters.iter().cloned().chain(granted.clone());
-        let predicate = conjunction(filters).map(|filter| self.physical(session, filter)).transpose()?;
+        let reach = Reach::of(filters);
+        let predicate = self.predicate(session, granted.as_ref(), filters)?;
         let free_limit = limit.filter(|_| predicate.is_none());
         let columns = self.columns_read(projection, granted.is_some())?;
-        let wanted = Wanted { columns, predicate, limit: free_limit, session };
-        let mut parts = vec![self.scan_tail(&wanted, &meeting.tail.rows)?];
+        let wanted = Wanted { columns, predicate, limit: free_limit, reach, session };
+        let mut parts = Vec::new();
         parts.extend(self.scan_files(&wanted, self.of.lake.store().root(), files.iter())?);
         if let Some(any) = meeting.tail.sealed.first() {
             // All that a tail has sealed stands on one shelf.
             let files = meeting.tail.sealed.iter().flat_map(|sealed| sealed.files());
             parts.extend(self.scan_files(&wanted, any.store(), files)?);
+        }
+        // A part of a plan costs time even where it has no rows.
+        if !meeting.tail.rows.is_empty() || parts.is_empty() {
+            parts.push(self.scan_tail(&wanted, &meeting.tail.rows)?);
         }
         let mut inner = UnionExec::try_new(parts)?;
         if let Some(granted) = granted {
@@ -138,6 +145,19 @@ impl DomainTable {
         let Grant::Tenants(tenants) = &self.of.grant else { return None };
         let tenants = tenants.iter().map(|tenant| lit(ScalarValue::Utf8View(Some(tenant.clone()))));
         Some(col("tenant").in_list(tenants.collect(), false))
+    }
+
+    /// All filters in the order in which rows meet them while they are decoded: times first, as the rows of others are
+    /// not even read then; the grant before anything of the question's that could fail for a row.
+    fn predicate(
+        &self,
+        session: &dyn Session,
+        granted: Option<&Expr>,
+        filters: &[Expr],
+    ) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+        let (times, others): (Vec<&Expr>, Vec<&Expr>) = filters.iter().partition(|filter| is_of_time(filter));
+        let filters = times.into_iter().chain(granted).chain(others).cloned();
+        conjunction(filters).map(|filter| self.physical(session, filter)).transpose()
     }
 
     fn physical(&self, session: &dyn Session, filter: Expr) -> Result<Arc<dyn PhysicalExpr>> {
@@ -199,24 +219,35 @@ impl DomainTable {
             return Ok(None);
         }
         let options = wanted.session.config_options();
-        let target = options.execution.target_partitions;
+        let source = self.parquet(wanted, store, wanted.reach.is_short(&files));
+        let cores = match wanted.reach.is_for_one_core(&files) {
+            true => 1,
+            false => options.execution.target_partitions,
+        };
         let files = files.into_iter().map(partitioned).collect::<Result<Vec<_>>>()?;
-        let scan = FileScanConfigBuilder::new(store_url(&self.of.lake)?, self.parquet(wanted, store))
-            .with_file_groups(FileGroup::new(files).split_files(target))
+        let scan = FileScanConfigBuilder::new(store_url(&self.of.lake)?, source)
+            .with_file_groups(FileGroup::new(files).split_files(cores))
             .with_projection_indices(wanted.columns.clone())?
             .with_limit(wanted.limit)
             .build();
         let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(scan);
         // One large file is read by all cores.
-        Ok(Some(scan.repartitioned(target, options)?.unwrap_or(scan)))
+        Ok(Some(scan.repartitioned(cores, options)?.unwrap_or(scan)))
     }
 
-    fn parquet(&self, wanted: &Wanted<'_>, store: Arc<dyn ObjectStore>) -> Arc<ParquetSource> {
+    /// How files are read, and whether they are filtered while they are decoded.
+    fn parquet(
+        &self,
+        wanted: &Wanted<'_>,
+        store: Arc<dyn ObjectStore>,
+        while_decoding: bool,
+    ) -> Arc<ParquetSource> {
         let columns = TableSchema::from(self.table.columns.clone());
-        let options = TableParquetOptions {
+        let mut options = TableParquetOptions {
             global: wanted.session.config_options().execution.parquet.clone(),
             ..TableParquetOptions::default()
         };
+        options.global.pushdown_filters = while_decoding;
         let cache = wanted.session.runtime_env().cache_manager.get_file_metadata_cache();
         let reader = Files { store, cache };
         let source = ParquetSource::new(columns)

@@ -69,6 +69,40 @@ async fn filters_on_time_device_and_date_answer_the_same_over_many_files() {
     assert_eq!(count("tenant = 'volos'").await, 0);
 }
 
+#[tokio::test]
+async fn window_of_time_has_the_same_rows_however_long_it_is() {
+    let city = City::new().await;
+    // Two dates of three devices, and the newest ten minutes of one more in the tail.
+    for (commit, device) in ["p1", "p2", "p3"].into_iter().enumerate() {
+        city.commit("parking", vec![parking("lamia", device, 0..3_000)], commit as u64 + 1).await;
+    }
+    grow(&city).await;
+    city.tail_holds(3, vec![(parking("lamia", "p4", 0..10), (4..14).collect())]);
+    let query = city.query();
+    let count = async |filter: &str| {
+        number(&query, &Grant::All, &format!("SELECT count(*) FROM parking WHERE {filter}")).await
+    };
+    for (from, minutes) in [(0, 1), (0, 5), (5, 10), (300, 400), (800, 900), (100, 1_000), (0, 2_000)] {
+        // `to` minutes ago is the beginning of the window, and does not belong to it.
+        let to = from + minutes;
+        let moment = |minutes: i64| format!("to_timestamp_micros({})", NOW_US - minutes * MINUTE_US);
+        let window = format!("time > {} AND time <= {}", moment(to), moment(from));
+        let of_tail = (10.min(to) - from).max(0);
+        assert_eq!(count(&window).await, 3 * minutes + of_tail, "{window}");
+        assert_eq!(count(&format!("{window} AND device = 'p2'")).await, minutes, "{window}");
+        assert_eq!(
+            count(&format!("{window} AND occupied_spaces >= {}", to - 1)).await,
+            3 + i64::from(to <= 10)
+        );
+        // A column that the files do not have yet.
+        assert_eq!(count(&format!("{window} AND barrier_open")).await, 0, "{window}");
+        let sum = format!("SELECT sum(occupied_spaces) FROM parking WHERE device = 'p1' AND {window}");
+        assert_eq!(number(&query, &Grant::All, &sum).await, (from..to).sum::<i64>(), "{window}");
+    }
+    let newest = format!("time > to_timestamp_micros({})", NOW_US - 5 * MINUTE_US);
+    assert_eq!(count(&newest).await, 20);
+}
+
 /// The schemas there are, and parking's next version, which has a column `barrier_open`.
 async fn grow(city: &City) {
     let mut domains = Domains::builtin();
