@@ -1,8 +1,6 @@
 //! Zeugma joins every sensor of a city into tables that anybody entitled can ask.
 
 mod memory;
-#[cfg(all(target_arch = "x86_64", target_feature = "avx2"))]
-mod processor;
 
 use std::process::ExitCode;
 
@@ -22,11 +20,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const WRONG_USE: u8 = 64;
 
 fn main() -> ExitCode {
-    #[cfg(all(target_arch = "x86_64", target_feature = "avx2"))]
-    if let Err(error) = processor::check() {
-        eprintln!("zeugma: {error}");
-        return ExitCode::FAILURE;
-    }
     memory::give_back();
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
