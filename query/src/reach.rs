@@ -117,25 +117,25 @@ mod tests {
         }
     }
 
-    fn is_short(filters: &[Expr], files: &[DataFile]) -> bool {
-        Reach::of(filters).is_short(&files.iter().collect::<Vec<_>>())
+    fn is_short(filters: &[Expr], files: &[&DataFile]) -> bool {
+        Reach::of(filters).is_short(files)
     }
 
     #[test]
     fn window_is_as_long_as_files_have_rows_in_it() {
         let (week, morning, unknown) = (file(Some((0, 168))), file(Some((0, 9))), file(None));
         let hour = [col("time").gt_eq(time(10)), col("time").lt(time(11))];
-        assert!(is_short(&hour, &[week.clone()]));
-        assert!(is_short(&hour, &[unknown.clone()]));
-        assert!(is_short(&[col("time").eq(time(10))], &[week.clone()]));
-        assert!(!is_short(&[col("time").gt_eq(time(0)), col("time").lt(time(24))], &[week.clone()]));
+        assert!(is_short(&hour, &[&week]));
+        assert!(is_short(&hour, &[&unknown]));
+        assert!(is_short(&[col("time").eq(time(10))], &[&week]));
+        assert!(!is_short(&[col("time").gt_eq(time(0)), col("time").lt(time(24))], &[&week]));
         // Nothing is newer than the newest row.
-        assert!(is_short(&[col("time").gt(time(167))], &[week.clone()]));
-        assert!(!is_short(&[col("time").gt(time(24))], &[week.clone()]));
-        assert!(!is_short(&[col("time").gt(time(167))], &[week.clone(), unknown]));
-        assert!(is_short(&[col("time").lt(time(3))], &[week.clone()]));
+        assert!(is_short(&[col("time").gt(time(167))], &[&week]));
+        assert!(!is_short(&[col("time").gt(time(24))], &[&week]));
+        assert!(!is_short(&[col("time").gt(time(167))], &[&week, &unknown]));
+        assert!(is_short(&[col("time").lt(time(3))], &[&week]));
         // Files that are short themselves are read whole, as nobody asked for less.
-        assert!(!is_short(&[col("device").eq(lit("bus-1"))], &[morning]));
+        assert!(!is_short(&[col("device").eq(lit("bus-1"))], &[&morning]));
     }
 
     #[test]
@@ -152,12 +152,13 @@ mod tests {
     #[test]
     fn few_days_of_one_device_are_for_one_core() {
         let week = file(Some((0, 168)));
-        let device = col("device").eq(lit("bus-1"));
+        let device = [col("device").eq(lit("bus-1"))];
         let day = [col("time").gt_eq(time(0)), col("time").lt(time(24))];
+        let day_of_device = [&day[..], &device].concat();
         let is_for_one_core = |filters: &[Expr]| Reach::of(filters).is_for_one_core(&[&week]);
-        assert!(is_for_one_core(&[&day[..], &[device.clone()]].concat()));
-        assert!(!is_for_one_core(&[device.clone()]));
+        assert!(is_for_one_core(&day_of_device));
+        assert!(!is_for_one_core(&device));
         assert!(!is_for_one_core(&day));
-        assert!(!Reach::of(&[&day[..], &[device]].concat()).is_for_one_core(&[&week, &week]));
+        assert!(!Reach::of(&day_of_device).is_for_one_core(&[&week, &week]));
     }
 }

@@ -26,12 +26,14 @@ use datafusion::{
 /// The rules, in the order in which they look at a plan.
 pub const RULES: [ByRuns; 3] = [group::GROUP, sort::SORT, lag::LAG];
 
+/// What stands in the place of a node; none to leave it.
+type Instead = fn(&Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>>;
+
 /// A rule of the plan that puts something else in the place of some nodes.
 #[derive(Debug, Clone, Copy)]
 pub struct ByRuns {
     name: &'static str,
-    /// What stands in the place of a node; none to leave it.
-    instead: fn(&Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>>,
+    instead: Instead,
 }
 
 impl PhysicalOptimizerRule for ByRuns {
