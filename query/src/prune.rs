@@ -48,7 +48,7 @@ impl Statistics<'_> {
             "tenant" => Some(texts(&|file| &file.tenants)),
             "device" => Some(texts(&|file| &file.devices)),
             "time" => Some(times(self.0.iter().map(|file| {
-                let (low, high) = file.times_us.unwrap_or_else(|| days(&file.dates));
+                let (low, high) = times_us(file);
                 if upper { high } else { low }
             }))),
             "date" => {
@@ -59,6 +59,11 @@ impl Statistics<'_> {
             _ => None,
         }
     }
+}
+
+/// The earliest and the latest time, microseconds since 1970, that a row of a file can have by what the log says.
+pub fn times_us(file: &DataFile) -> (i64, i64) {
+    file.times_us.unwrap_or_else(|| days(&file.dates))
 }
 
 /// First and last microsecond of some dates; dates that nobody knows reach beyond all microseconds.

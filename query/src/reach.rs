@@ -10,6 +10,8 @@ use datafusion::{
 use zeugma_lake::snapshot::DataFile;
 use zeugma_schemas::batch::DAY_US;
 
+use crate::prune::times_us;
+
 /// A window of time up to which rows are left out while they are decoded. Of a longer one so many of a page's rows are
 /// wanted that to decode all and cut out is quicker.
 const SHORT_US: i64 = DAY_US / 2;
@@ -33,12 +35,17 @@ impl Reach {
     }
 
     fn and(self, filter: &Expr) -> Reach {
-        let Some((column, op, value)) = comparison(filter) else { return self };
+        match comparison(filter) {
+            Some(("time", op, ScalarValue::TimestampMicrosecond(Some(time_us), _))) => {
+                self.and_time(op, *time_us)
+            }
+            Some(("device", Operator::Eq, _)) => Reach { is_of_one_device: true, ..self },
+            _ => self,
+        }
+    }
+
+    fn and_time(self, op: Operator, time_us: i64) -> Reach {
         let (first, last) = self.times_us;
-        let time_us = match value {
-            ScalarValue::TimestampMicrosecond(Some(time_us), _) if column == "time" => *time_us,
-            _ => return Reach { is_of_one_device: self.is_of_one_device || is_device(column, op), ..self },
-        };
         let times_us = match op {
             Operator::Eq => (first.max(time_us), last.min(time_us)),
             Operator::Gt => (first.max(time_us.saturating_add(1)), last),
@@ -64,9 +71,8 @@ impl Reach {
     /// How long the window of time is in which these files have rows, as far as the log says when.
     fn length_us(&self, files: &[&DataFile]) -> i64 {
         let (first, last) = self.times_us;
-        let times = |file: &&DataFile| file.times_us.unwrap_or((i64::MIN, i64::MAX));
-        let oldest = files.iter().map(|file| times(file).0).min().unwrap_or(i64::MAX);
-        let newest = files.iter().map(|file| times(file).1).max().unwrap_or(i64::MIN);
+        let oldest = files.iter().map(|file| times_us(file).0).min().unwrap_or(i64::MAX);
+        let newest = files.iter().map(|file| times_us(file).1).max().unwrap_or(i64::MIN);
         last.min(newest).saturating_sub(first.max(oldest)).saturating_add(1)
     }
 }
@@ -87,10 +93,6 @@ fn comparison(filter: &Expr) -> Option<(&str, Operator, &ScalarValue)> {
     }
 }
 
-fn is_device(column: &str, op: Operator) -> bool {
-    column == "device" && op == Operator::Eq
-}
-
 #[cfg(test)]
 mod tests {
     use datafusion::logical_expr::{col, lit};
@@ -104,12 +106,12 @@ mod tests {
         lit(ScalarValue::TimestampMicrosecond(Some(MIDNIGHT_US + hour * HOUR_US), Some("UTC".into())))
     }
 
-    /// A file with rows from and to an hour.
+    /// A file with rows from and to an hour; none where the log says nothing.
     fn file(hours: Option<(i64, i64)>) -> DataFile {
         DataFile {
             path: "fleet/a.parquet".into(),
             size: 1,
-            dates: 20_000..=20_000,
+            dates: hours.map_or(i32::MIN..=i32::MAX, |(_, to)| 20_000..=20_000 + (to / 24) as i32),
             rows: None,
             tenants: None,
             devices: None,

@@ -45,12 +45,13 @@ impl Sessions {
     /// Prepares what sessions share.
     pub fn new(lake: &Lake, config: &Config) -> Result<Sessions, Error> {
         let runtime = runtime(lake, config)?;
-        let template = SessionStateBuilder::new_with_default_features()
+        let mut builder = SessionStateBuilder::new_with_default_features()
             .with_config(settings())
             .with_runtime_env(runtime);
-        let by_runs = RULES.into_iter().map(Arc::new);
-        let template = by_runs.fold(template, |template, rule| template.with_physical_optimizer_rule(rule));
-        let mut template = template.build();
+        for rule in RULES {
+            builder = builder.with_physical_optimizer_rule(Arc::new(rule));
+        }
+        let mut template = builder.build();
         let engine = template.udf(DATE_TRUNC)?;
         template.register_udf(Arc::new(ScalarUDF::from(DateTrunc { engine })))?;
         Ok(Sessions { template })
@@ -171,9 +172,6 @@ fn settings() -> SessionConfig {
         .with_round_robin_repartition(false);
     let options = settings.options_mut();
     options.sql_parser.collect_spans = true;
-    // The files are sorted so that most pages are skipped; of those that are read, whole columns are decoded, as
-    // to decode row by row what a filter lets through takes longer, unless a scan knows better (`reach`).
-    options.execution.parquet.pushdown_filters = false;
     options.execution.parquet.enable_page_index = true;
     settings
 }

@@ -235,7 +235,8 @@ impl DomainTable {
         Ok(Some(scan.repartitioned(cores, options)?.unwrap_or(scan)))
     }
 
-    /// How files are read, and whether they are filtered while they are decoded.
+    /// How files are read. They are sorted so that most pages are skipped; of those that are read, whole columns are
+    /// decoded, as to decode what a filter lets through takes longer, unless that is little of each page.
     fn parquet(
         &self,
         wanted: &Wanted<'_>,
