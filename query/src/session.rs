@@ -83,6 +83,8 @@ impl Sessions {
         let state = SessionStateBuilder::new_from_existing(self.template.clone())
             .with_catalog_list(Arc::new(catalogs));
         let mut state = state.build();
+        // `now()` is this moment for the whole question, and known before any file is chosen.
+        state.mark_start_execution();
         let at = TableAt { of: tables.clone(), tables: known.tables.clone() };
         state.register_udtf(TABLE_AT, Arc::new(at));
         Ok(Session { state, tables: known.names().collect() })

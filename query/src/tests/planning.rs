@@ -170,6 +170,7 @@ async fn question_opens_only_files_that_can_hold_its_rows() {
         (&Grant::All, cut.to_owned(), 50 * TENANTS as i64, july..=july),
         (&Grant::All, "tenant = 'nobody'".to_owned(), 0, 0..=0),
         (&Grant::All, "time > '2028-01-01T00:00:00Z'".to_owned(), 0, 0..=0),
+        (&Grant::All, "time > now() + INTERVAL '100 years'".to_owned(), 0, 0..=0),
     ] {
         let sql = format!("SELECT count(active_power_w) FROM energy WHERE {condition}");
         assert_eq!(number(&query, grant, &sql).await, rows, "{sql}");

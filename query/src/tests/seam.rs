@@ -70,6 +70,22 @@ async fn filters_on_time_device_and_date_answer_the_same_over_many_files() {
 }
 
 #[tokio::test]
+async fn now_is_the_moment_of_the_question() {
+    let city = City::new().await;
+    city.commit("parking", vec![parking("lamia", "p1", 0..10)], 1).await;
+    city.tail_holds(1, vec![(parking("lamia", "p2", 0..5), (2..7).collect())]);
+    let query = city.query();
+    for (sql, rows) in [
+        ("SELECT count(*) FROM parking WHERE time > now() - INTERVAL '100 years'", 15),
+        ("SELECT count(*) FROM parking WHERE time > now()", 0),
+        ("SELECT count(DISTINCT now()) FROM parking", 1),
+        ("SELECT count(*) FROM parking_latest WHERE time < now()", 2),
+    ] {
+        assert_eq!(number(&query, &Grant::All, sql).await, rows, "{sql}");
+    }
+}
+
+#[tokio::test]
 async fn window_of_time_has_the_same_rows_however_long_it_is() {
     let city = City::new().await;
     // Two dates of three devices, and the newest ten minutes of one more in the tail.
