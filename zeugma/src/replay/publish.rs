@@ -184,10 +184,17 @@ impl<'a, P: FnMut(&Summary)> Publisher<'a, P> {
                         return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
                     }
                 }
-                (eventloop, event) = &mut poll => {
-                    self.take(event?);
-                    poll.set(next(eventloop));
-                }
+                (eventloop, event) = &mut poll => match event {
+                    Ok(event) => {
+                        self.take(event);
+                        poll.set(next(eventloop));
+                    }
+                    Err(cause) => {
+                        // Acknowledgements that were read together with the end are still in the client.
+                        eventloop.state.events.into_iter().for_each(|event| self.take(event));
+                        return Err(cause);
+                    }
+                },
             }
         }
     }

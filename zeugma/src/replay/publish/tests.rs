@@ -18,15 +18,15 @@ enum Answer {
     HangUp,
 }
 
-/// Serves one connection until it ends; answers the payloads it saw.
-async fn serve(mut stream: TcpStream, mut answer: impl FnMut(u64) -> Answer) -> Vec<u64> {
+/// Serves one connection until it ends or an answer is `HangUp`; answers the payloads it saw.
+async fn serve(stream: &mut TcpStream, mut answer: impl FnMut(u64) -> Answer) -> Vec<u64> {
     let (mut bytes, mut seen) = (bytes::BytesMut::new(), Vec::new());
     loop {
         match Packet::read(&mut bytes, None) {
             Ok(Packet::Connect(..)) => {
                 let ack =
                     ConnAck { session_present: false, code: ConnectReturnCode::Success, properties: None };
-                send(&mut stream, Packet::ConnAck(ack)).await;
+                send(stream, Packet::ConnAck(ack)).await;
             }
             Ok(Packet::Publish(publish)) => {
                 let number = std::str::from_utf8(&publish.payload).expect("text").parse().expect("a number");
@@ -38,7 +38,7 @@ async fn serve(mut stream: TcpStream, mut answer: impl FnMut(u64) -> Answer) -> 
                     Answer::Keep => continue,
                     Answer::HangUp => return seen,
                 }
-                send(&mut stream, Packet::PubAck(ack)).await;
+                send(stream, Packet::PubAck(ack)).await;
             }
             Ok(Packet::Disconnect(_)) => return seen,
             Ok(_) => {}
@@ -48,6 +48,13 @@ async fn serve(mut stream: TcpStream, mut answer: impl FnMut(u64) -> Answer) -> 
             },
         }
     }
+}
+
+/// Ends the connection so that the client still reads every acknowledgement before the end: a socket
+/// closed over bytes that nobody read is reset, and a reset drops what the client has not read yet.
+async fn hang_up(mut stream: TcpStream) {
+    stream.shutdown().await.ok();
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.ok();
 }
 
 async fn send(stream: &mut TcpStream, packet: Packet) {
@@ -77,8 +84,8 @@ async fn server() -> (TcpListener, Link) {
 async fn refused_readings_are_counted_apart_from_acknowledged_ones() {
     let (listener, link) = server().await;
     let serving = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.expect("a client");
-        serve(stream, |number| if number % 10 == 3 { Answer::Refuse } else { Answer::Ack }).await
+        let (mut stream, _) = listener.accept().await.expect("a client");
+        serve(&mut stream, |number| if number % 10 == 3 { Answer::Refuse } else { Answer::Ack }).await
     });
     let mut summary = Summary::default();
     let token = CancellationToken::new();
@@ -91,15 +98,16 @@ async fn refused_readings_are_counted_apart_from_acknowledged_ones() {
 async fn broken_connection_sends_again_what_was_not_acknowledged_in_order() {
     let (listener, link) = server().await;
     let serving = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.expect("a client");
-        let mut seen = serve(stream, |number| match number {
+        let (mut stream, _) = listener.accept().await.expect("a client");
+        let mut seen = serve(&mut stream, |number| match number {
             0..100 => Answer::Ack,
             100..300 => Answer::Keep,
             _ => Answer::HangUp,
         })
         .await;
-        let (stream, _) = listener.accept().await.expect("the client again");
-        seen.extend(serve(stream, |_| Answer::Ack).await);
+        hang_up(stream).await;
+        let (mut stream, _) = listener.accept().await.expect("the client again");
+        seen.extend(serve(&mut stream, |_| Answer::Ack).await);
         seen
     });
     let mut summary = Summary::default();
@@ -111,11 +119,30 @@ async fn broken_connection_sends_again_what_was_not_acknowledged_in_order() {
 }
 
 #[tokio::test]
+async fn acknowledgement_that_comes_together_with_the_end_of_the_connection_counts() {
+    let (listener, link) = server().await;
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a client");
+        serve(&mut stream, |number| if number < 4 { Answer::Keep } else { Answer::HangUp }).await;
+        // Nothing here waits, so the client finds all of it in one read. Its packet ids begin at 1.
+        for packet_id in 1..=5 {
+            send(&mut stream, Packet::PubAck(PubAck::new(packet_id, None))).await;
+        }
+        hang_up(stream).await;
+    });
+    let mut summary = Summary::default();
+    let token = CancellationToken::new();
+    publish(&link, messages(0..5), &token, &mut summary, |_| {}).await.expect("nothing to send again");
+    assert_eq!(summary, Summary { sent: 5, acknowledged: 5, refused: 0 });
+    serving.await.expect("no panic");
+}
+
+#[tokio::test]
 async fn unanswered_readings_never_exceed_the_window() {
     let (listener, link) = server().await;
     let serving = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.expect("a client");
-        serve(stream, |_| Answer::Keep).await
+        let (mut stream, _) = listener.accept().await.expect("a client");
+        serve(&mut stream, |_| Answer::Keep).await
     });
     let token = CancellationToken::new();
     let stop = token.clone();
@@ -149,8 +176,8 @@ async fn absent_server_is_an_error_that_says_what_to_do() {
 async fn reading_larger_than_any_server_takes_is_refused_here() {
     let (listener, link) = server().await;
     tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.expect("a client");
-        serve(stream, |_| Answer::Ack).await
+        let (mut stream, _) = listener.accept().await.expect("a client");
+        serve(&mut stream, |_| Answer::Ack).await
     });
     let (out, source) = tokio::sync::mpsc::channel(1);
     let topic: Arc<str> = "city/v1/a/b/c".into();
