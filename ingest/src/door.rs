@@ -10,6 +10,7 @@
 //! ```
 //!
 //! - [`account`] - what each tenant, and all together, take
+//! - [`beginning`] - the first connection is taken when all workers are known
 //! - [`frames`] - packets that are too long are never gathered
 //! - [`gate`] - back-pressure: when a connection is not read further
 //! - [`guests`] - who is connected, first as a stranger, then as a session
@@ -26,6 +27,7 @@
 //! - [`worker`] - what the connections of one thread share
 
 mod account;
+mod beginning;
 mod frames;
 mod gate;
 mod guests;
@@ -97,8 +99,8 @@ struct Parts {
     clock: Clock,
     /// Turns true once, when the door closes.
     closing: watch::Receiver<bool>,
-    /// How many workers have started.
-    up: watch::Sender<usize>,
+    /// How the workers begin.
+    beginning: beginning::Beginning,
     /// Told by each worker when it has nothing left to acknowledge.
     drained: mpsc::UnboundedSender<()>,
     /// How many connections there have been; each has its number.
@@ -112,8 +114,6 @@ struct Parts {
 pub struct Door {
     addr: SocketAddr,
     closing: watch::Sender<bool>,
-    #[cfg(test)]
-    up: watch::Receiver<usize>,
     thread: JoinHandle<()>,
 }
 
@@ -145,9 +145,6 @@ impl Door {
         let addr = listener.local_addr()?;
         server::prepare(&listener)?;
         let (closing, closed) = watch::channel(false);
-        let up = watch::Sender::new(0);
-        #[cfg(test)]
-        let workers_up = up.subscribe();
         // One message of each worker, so it stays small without a limit.
         let (drained, all_drained) = mpsc::unbounded_channel();
         let (started, ready) = std::sync::mpsc::sync_channel(1);
@@ -160,7 +157,7 @@ impl Door {
             metrics,
             clock,
             closing: closed,
-            up,
+            beginning: beginning::Beginning::new(),
             drained,
             sessions: Arc::default(),
         };
@@ -168,19 +165,7 @@ impl Door {
             .name("door".into())
             .spawn(move || server::run(listener, parts, started, all_drained))?;
         ready.recv().unwrap_or_else(|_| Err(std::io::Error::other("the door's thread ended at once")))?;
-        Ok(Door {
-            addr,
-            closing,
-            #[cfg(test)]
-            up: workers_up,
-            thread,
-        })
-    }
-
-    /// How many of its workers have started.
-    #[cfg(test)]
-    fn workers_up(&self) -> usize {
-        *self.up.borrow()
+        Ok(Door { addr, closing, thread })
     }
 
     /// Where it listens.

@@ -1,19 +1,19 @@
 //! How the listener starts and ends, and how the library's server is put together.
 
-use std::{net::TcpListener, rc::Rc, time::Duration};
+use std::{net::TcpStream, rc::Rc, sync::mpsc::SyncSender, time::Duration};
 
 use ntex::{
     ServiceFactory, SharedCfg, fn_service,
     io::{Io, IoConfig, Layer},
-    rt::{DefaultRuntime, System},
-    server::ServerBuilder,
-    service::{apply_fn_factory, fn_factory_with_config},
-    time::{Millis, Seconds, timeout},
+    rt::{DefaultRuntime, System, from_tcp_stream},
+    service::{apply_fn_factory, boxed, fn_factory_with_config, map_config},
+    time::{Millis, Seconds, sleep, timeout},
     util::BytePageSize,
 };
 use ntex_mqtt::{Control, MqttServer, MqttServiceConfig, QoS, v3, v5};
+use ntex_server::{Server, ServerConfiguration, WorkerPool};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::sync::{mpsc, watch};
+use tokio::{net::TcpListener, sync::mpsc};
 
 use super::{
     DRAIN, Parts,
@@ -43,24 +43,28 @@ const UNREAD_MAX: Duration = Duration::from_secs(120);
 const BUFFER_BYTES_LOW: usize = 536;
 const BUFFERS_KEPT: usize = 128;
 
+/// Between two tries to take a connection where there are no file descriptors left, for one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
 const NAME: &str = "door";
 
-/// Sets what the connections of a listener inherit.
-pub(super) fn prepare(listener: &TcpListener) -> std::io::Result<()> {
+/// Sets what a listener needs, and what its connections inherit.
+pub(super) fn prepare(listener: &std::net::TcpListener) -> std::io::Result<()> {
     let socket = SockRef::from(listener);
     let ask = TcpKeepalive::new().with_time(ASK_AFTER).with_interval(ASK_EVERY).with_retries(ASK_TIMES);
     socket.set_tcp_keepalive(&ask)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(UNREAD_MAX))?;
+    listener.set_nonblocking(true)?;
     // It listens already; this only lets more wait.
     socket.listen(BACKLOG)
 }
 
 /// Serves until the door closes.
 pub(super) fn run(
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     parts: Parts,
-    started: std::sync::mpsc::SyncSender<std::io::Result<()>>,
+    started: SyncSender<std::io::Result<()>>,
     mut drained: mpsc::UnboundedReceiver<()>,
 ) {
     let system = System::build()
@@ -70,17 +74,23 @@ pub(super) fn run(
         .ping_interval(0)
         .build(DefaultRuntime);
     system.block_on(async move {
-        let (workers, mut closing) = (parts.config.workers, parts.closing.clone());
-        let up = parts.up.clone();
-        let server = match listen(listener, parts) {
-            Ok(server) => server.workers(workers).run(),
+        let listener = match TcpListener::from_std(listener) {
+            Ok(listener) => listener,
             Err(error) => return drop(started.send(Err(error))),
         };
-        all_up(&up, workers).await;
+        let (workers, beginning) = (parts.config.workers, parts.beginning.clone());
+        let mut closing = parts.closing.clone();
+        let settings = settings(&parts);
+        let pool = WorkerPool::new().name(NAME).workers(workers).disable_signals();
+        let pool = pool.run(Connections { parts, settings });
+        beginning.wait(workers, &pool).await;
         // Nobody waits any more where the door was dropped meanwhile.
         let _ = started.send(Ok(()));
-        let _ = closing.wait_for(|closing| *closing).await;
-        server.pause().await;
+        tokio::select! {
+            _ = closing.wait_for(|closing| *closing) => {}
+            () = deal(&listener, &pool) => {}
+        }
+        drop(listener);
         let all = async {
             for _ in 0..workers {
                 drained.recv().await;
@@ -91,11 +101,33 @@ pub(super) fn run(
         if timeout(at_most, all).await.is_err() {
             tracing::warn!("the door closes before all payloads were acknowledged");
         }
-        server.stop(false).await;
+        pool.stop(false).await;
     });
 }
 
-fn listen(listener: TcpListener, parts: Parts) -> std::io::Result<ServerBuilder> {
+/// Takes connections and gives them to one worker after the other.
+async fn deal(listener: &TcpListener, pool: &Server<TcpStream>) {
+    loop {
+        match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
+            // It comes back where the pool has ended or all workers have failed, and is closed by that.
+            Ok(stream) => drop(pool.process(stream)),
+            Err(error) if ended_meanwhile(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be taken, trying again");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether an error is of the connection that would have been taken, and not of the listener (accept(2)).
+fn ended_meanwhile(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// What the library wants to know of the protocol and of sockets.
+fn settings(parts: &Parts) -> SharedCfg {
     let handshake = Seconds(parts.config.handshake_seconds_max);
     let mqtt = MqttServiceConfig::new()
         .protocol_version_timeout(handshake)
@@ -113,33 +145,43 @@ fn listen(listener: TcpListener, parts: Parts) -> std::io::Result<ServerBuilder>
         .set_read_buf(READ_BYTES, BUFFER_BYTES_LOW, BUFFERS_KEPT)
         // Acknowledgements are 4 bytes each.
         .set_write_page_size(BytePageSize::Size4);
-    let server =
-        ntex::server::build().name(NAME).disable_signals().listen(NAME, listener, async move |_| {
-            let worker = Worker::start(&parts);
-            parts.up.send_modify(|up| *up += 1);
-            all_up(&parts.up, parts.config.workers).await;
-            connections(&worker)
-        })?;
-    Ok(server.config(NAME, SharedCfg::new(NAME).add(mqtt).add(io)))
+    SharedCfg::new(NAME).add(mqtt).add(io).into()
 }
 
-/// Waits until so many workers have started. After a restart all devices of a city connect at once, and stay where
-/// they are: the library gives each to the next of the workers that are there, so it has to know them all.
-async fn all_up(up: &watch::Sender<usize>, workers: usize) {
-    // It does not fail, as the sender is here.
-    drop(up.subscribe().wait_for(|up| *up >= workers).await);
+/// What each worker makes of connections.
+#[derive(Clone)]
+struct Connections {
+    parts: Parts,
+    settings: SharedCfg,
+}
+
+impl ServerConfiguration for Connections {
+    type Item = TcpStream;
+    type Factory = boxed::BoxServiceFactory<(), TcpStream, (), (), ()>;
+
+    async fn create(&self) -> Result<Self::Factory, ()> {
+        let worker = Worker::start(&self.parts);
+        self.parts.beginning.of_worker().await;
+        let settings = self.settings.clone();
+        Ok(boxed::factory(map_config(connections(&worker, settings.clone()), move |()| settings.clone())))
+    }
 }
 
 /// Every connection of one worker, from its first moment.
-fn connections(worker: &Rc<Worker>) -> impl ServiceFactory<Io, SharedCfg, Response = ()> + use<> {
+fn connections(
+    worker: &Rc<Worker>,
+    settings: SharedCfg,
+) -> impl ServiceFactory<TcpStream, SharedCfg, Response = (), Error = (), InitError = ()> + use<> {
     let protocols = protocols(worker);
     let worker = worker.clone();
-    apply_fn_factory(protocols, async move |io: Io, protocols| {
+    let served = apply_fn_factory(protocols, async move |stream: TcpStream, protocols| {
+        let Ok(io) = from_tcp_stream(stream, settings.clone()) else { return Ok(()) };
         let number = worker.guests.arrive(io.get_ref());
         let ended = protocols.call(io.add_filter(Frames::new(Number(number)))).await;
         worker.guests.depart(number);
         ended
-    })
+    });
+    served.map_err(|_| ()).map_init_err(|_| ())
 }
 
 /// Both protocols of one worker.

@@ -6,15 +6,19 @@ pub(super) mod site;
 mod strangers;
 
 use std::{
+    collections::HashMap,
     io::Write,
-    sync::atomic::Ordering,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use rumqttc::{Event, MqttOptions, Packet, QoS};
 use sha2::{Digest, Sha256};
 use site::{Client, PATIENCE, Site, packet};
-use zeugma_lake::gone::Subject;
+use zeugma_lake::{gone::Subject, priority::Priority};
 use zeugma_schemas::limits::{KEPT_OF_TOO_LARGE_BYTES, PAYLOAD_BYTES_MAX};
 
 const TOPIC: &str = "city/v1/lamia/fleet/bus-1";
@@ -39,12 +43,53 @@ fn puback_leaves_after_the_record_is_on_disk() {
 }
 
 #[test]
-fn all_workers_have_started_when_a_door_has() {
-    for workers in [0, 1, 2, 8] {
+fn first_connections_of_a_door_are_dealt_to_all_its_workers_beside_other_work() {
+    let _others = Others::start();
+    for workers in [1, 2, 4].repeat(4) {
         let site = Site::with(|config| config.workers = workers);
-        assert_eq!(site.door.workers_up(), workers.max(1));
+        let mut clients = Vec::from_iter((0..workers * 2).map(|_| Client::connect(site.addr(), 4).0));
+        let met = clients.iter_mut().map(|client| {
+            client.publish(1, TOPIC, b"here");
+            client.acknowledged(1);
+            site.last_worker()
+        });
+        let mut met_by = HashMap::new();
+        met.for_each(|worker| *met_by.entry(worker).or_insert(0) += 1);
+        assert_eq!(Vec::from_iter(met_by.into_values()), vec![2; workers]);
         site.close();
     }
+}
+
+/// Threads that take what processors are left, so that others begin late; until dropped.
+struct Others(Arc<AtomicBool>);
+
+impl Others {
+    fn start() -> Others {
+        let others = Others(Arc::default());
+        for _ in 0..=std::thread::available_parallelism().expect("a number").get() {
+            let ended = others.0.clone();
+            std::thread::spawn(move || {
+                Priority::Later.take();
+                while !ended.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        others
+    }
+}
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn door_without_workers_has_one() {
+    let site = Site::with(|config| config.workers = 0);
+    Client::connect(site.addr(), 4);
+    site.close();
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
-    thread::JoinHandle,
+    thread::{JoinHandle, ThreadId},
     time::Duration,
 };
 
@@ -43,6 +43,8 @@ pub struct Site {
     pub stuck: Arc<AtomicBool>,
     /// What its clock says; it stands still unless a test moves it.
     pub now_us: Arc<AtomicI64>,
+    /// The thread that looked at it last: the worker that met the last payload.
+    looked: Arc<Mutex<ThreadId>>,
     writer: JoinHandle<Result<zeugma_journal::Journal, zeugma_journal::Error>>,
 }
 
@@ -69,10 +71,19 @@ impl Site {
         let mut config = Config { handshake_seconds_max: 1, ..Config::default() };
         change(&mut config);
         let now_us = Arc::new(AtomicI64::new(NOW_US));
-        let clock = now_us.clone();
-        let clock: Clock = Arc::new(move || clock.load(Ordering::SeqCst));
+        let looked = Arc::new(Mutex::new(std::thread::current().id()));
+        let (clock, looks) = (now_us.clone(), looked.clone());
+        let clock: Clock = Arc::new(move || {
+            *looks.lock().expect("no panic") = std::thread::current().id();
+            clock.load(Ordering::SeqCst)
+        });
         let door = Door::start_with(config, listener, group.clone(), metrics.clone(), clock);
-        Site { door: door.expect("a door"), metrics, folder, group, stuck, now_us, writer }
+        Site { door: door.expect("a door"), metrics, folder, group, stuck, now_us, looked, writer }
+    }
+
+    /// The thread of the worker that met the last payload.
+    pub fn last_worker(&self) -> ThreadId {
+        *self.looked.lock().expect("no panic")
     }
 
     pub fn addr(&self) -> SocketAddr {
