@@ -13,7 +13,7 @@
 //!              |
 //!            session ---- only those tables, only reading: statement, wildcard, table_at, date_trunc
 //!              |
-//!            table ------ snapshot and tail, joined at the seam: prune, reach, files, scan; latest_table: one row a device
+//!            table ------ snapshot and tail, joined at the seam: prune, reach, pieces, files, scan; latest_table: one row a device
 //!              |
 //!            runs ------- what lies in runs is grouped and sorted by them
 //!              |
@@ -42,6 +42,7 @@ mod files;
 pub mod grant;
 mod http;
 mod latest_table;
+mod pieces;
 mod pipelines;
 mod places;
 mod problem;

@@ -10,7 +10,7 @@ use datafusion::{
     datasource::{
         listing::PartitionedFile,
         memory::MemorySourceConfig,
-        physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource},
+        physical_plan::{FileScanConfigBuilder, ParquetSource},
         source::DataSourceExec,
         table_schema::TableSchema,
     },
@@ -27,6 +27,7 @@ use crate::{
     Error, Grant,
     catalog::{LakeTable, Meeting},
     files::Files,
+    pieces::deal,
     prune::prune,
     reach::{Reach, is_of_time},
     scan::{DomainScan, Label},
@@ -226,13 +227,11 @@ impl DomainTable {
         };
         let files = files.into_iter().map(partitioned).collect::<Result<Vec<_>>>()?;
         let scan = FileScanConfigBuilder::new(store_url(&self.of.lake)?, source)
-            .with_file_groups(FileGroup::new(files).split_files(cores))
+            .with_file_groups(deal(files, cores, options))
             .with_projection_indices(wanted.columns.clone())?
             .with_limit(wanted.limit)
             .build();
-        let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(scan);
-        // One large file is read by all cores.
-        Ok(Some(scan.repartitioned(cores, options)?.unwrap_or(scan)))
+        Ok(Some(DataSourceExec::from_data_source(scan)))
     }
 
     /// How files are read. They are sorted so that most pages are skipped; of those that are read, whole columns are
