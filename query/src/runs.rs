@@ -7,6 +7,7 @@
 
 mod group;
 mod lag;
+mod sieve;
 mod sort;
 
 use std::sync::Arc;

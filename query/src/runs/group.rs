@@ -12,7 +12,8 @@
 //!       input                                             input
 //! ```
 //!
-//! Where the first rows have no runs, the engine aggregates all of them as it would have.
+//! Where the first rows have no runs, the engine aggregates all of them as it would have. A filter below is part of it
+//! ([`sieve`](super::sieve)): most rows that it lets through are not copied out of their columns first.
 
 use std::{
     fmt,
@@ -21,15 +22,19 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array},
-    compute::{concat, partition, take},
+    array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array},
+    compute::{concat, not, nullif, partition, take},
     datatypes::SchemaRef,
 };
 use datafusion::{
     common::{DataFusionError, Result, ScalarValue, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext},
     logical_expr::{EmitTo, GroupsAccumulator},
-    physical_expr::{PhysicalExpr, aggregate::AggregateFunctionExpr},
+    physical_expr::{
+        PhysicalExpr,
+        aggregate::AggregateFunctionExpr,
+        expressions::{Column, Literal},
+    },
     physical_expr_common::utils::evaluate_expressions_to_arrays,
     physical_plan::{
         DisplayAs, DisplayFormatType, EmptyRecordBatchStream, ExecutionPlan, ExecutionPlanProperties,
@@ -40,9 +45,12 @@ use datafusion::{
         streaming::{PartitionStream, StreamingTableExec},
     },
 };
-use futures::{StreamExt, TryStreamExt, future, stream};
+use futures::{StreamExt, TryStreamExt, future, stream, stream::BoxStream};
 
-use super::{ANEW, ByRuns};
+use super::{
+    ANEW, ByRuns,
+    sieve::{Sieve, Sifted},
+};
 
 /// Rows that a run has on average, for it to be worth while: with fewer the engine groups about as quickly by itself.
 const RUN_ROWS_MIN: usize = 4;
@@ -80,19 +88,31 @@ fn can_be_by_runs(rows: &AggregateExec) -> bool {
 pub struct RunAggregate {
     /// What the engine would do with the rows.
     rows: Arc<AggregateExec>,
+    /// Which rows these are.
+    sieve: Sieve,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl RunAggregate {
     fn new(rows: AggregateExec) -> RunAggregate {
-        RunAggregate { rows: Arc::new(rows), metrics: ExecutionPlanMetricsSet::new() }
+        let sieve =
+            if is_safe_for_any_row(&rows) { Sieve::of(rows.input()) } else { Sieve::none(rows.input()) };
+        RunAggregate { rows: Arc::new(rows), sieve, metrics: ExecutionPlanMetricsSet::new() }
     }
+}
+
+/// Whether keys and arguments can be had of rows, too, that a filter does not let through: computing one may fail.
+fn is_safe_for_any_row(rows: &AggregateExec) -> bool {
+    let is_safe = |value: &Arc<dyn PhysicalExpr>| value.is::<Column>() || value.is::<Literal>();
+    let keys = rows.group_expr().expr().iter().map(|(key, _)| key);
+    let arguments = aggregate_expressions(rows.aggr_expr(), rows.mode(), 0).unwrap_or_default();
+    rows.filter_expr().iter().all(Option::is_none) && keys.chain(arguments.iter().flatten()).all(is_safe)
 }
 
 impl DisplayAs for RunAggregate {
     fn fmt_as(&self, _form: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys = self.rows.group_expr().expr().iter().map(|(_, name)| name.as_str());
-        write!(f, "RunAggregate: gby=[{}]", keys.collect::<Vec<_>>().join(", "))
+        write!(f, "RunAggregate: gby=[{}]{}", keys.collect::<Vec<_>>().join(", "), self.sieve)
     }
 }
 
@@ -107,7 +127,7 @@ impl ExecutionPlan for RunAggregate {
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![self.rows.input()]
+        vec![self.sieve.input()]
     }
 
     fn apply_expressions(
@@ -122,7 +142,8 @@ impl ExecutionPlan for RunAggregate {
         children: Vec<Arc<dyn ExecutionPlan>>,
         options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let rows = self.rows.clone().replace_children(children, options)?;
+        let input = self.sieve.over(children, &options)?;
+        let rows = self.rows.clone().replace_children(vec![input], options)?;
         match rows.downcast_ref::<AggregateExec>() {
             Some(rows) => Ok(Arc::new(RunAggregate::new(rows.clone()))),
             None => Err(DataFusionError::Internal("an aggregate became something else".into())),
@@ -141,9 +162,11 @@ impl ExecutionPlan for RunAggregate {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.rows.input().execute(partition, context.clone())?;
+        let input = self.sieve.input().execute(partition, context.clone())?;
+        let sieve = self.sieve.clone();
+        let input = input.and_then(move |batch| future::ready(sieve.sift(batch)));
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let states = aggregate(self.rows.clone(), input, context, metrics);
+        let states = aggregate(self.rows.clone(), Box::pin(input), context, metrics);
         let states = stream::once(states).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), states)))
     }
@@ -152,29 +175,31 @@ impl ExecutionPlan for RunAggregate {
 /// States of the rows of a stream: by runs, where its first rows have some.
 async fn aggregate(
     rows: Arc<AggregateExec>,
-    input: SendableRecordBatchStream,
+    input: BoxStream<'static, Result<Sifted>>,
     context: Arc<TaskContext>,
     metrics: BaselineMetrics,
 ) -> Result<SendableRecordBatchStream> {
-    let (columns, states) = (input.schema(), rows.schema());
-    let mut input = input.try_filter(|batch| future::ready(batch.num_rows() > 0));
+    let states = rows.schema();
+    let mut input = input.try_filter(|sifted| future::ready(sifted.batch.num_rows() > 0));
     let Some(first) = input.try_next().await? else {
         return Ok(Box::pin(EmptyRecordBatchStream::new(states)));
     };
-    let runs = partition(&keys(&rows, &first)?)?.len();
-    let is_worthwhile = runs * RUN_ROWS_MIN <= first.num_rows();
+    let runs = partition(&keys(&rows, &first.batch)?)?.len();
+    let is_worthwhile = runs * RUN_ROWS_MIN <= first.batch.num_rows();
     let input = stream::iter([Ok(first)]).chain(input);
     if !is_worthwhile {
-        return by_engine(rows, Box::pin(RecordBatchStreamAdapter::new(columns, input)), context);
+        let wanted = input.and_then(|sifted| future::ready(sifted.wanted()));
+        let wanted = RecordBatchStreamAdapter::new(rows.input().schema(), wanted);
+        return by_engine(rows, Box::pin(wanted), context);
     }
     let folding = (Folding::new(rows)?, Box::pin(input.fuse()));
     let folded = stream::try_unfold(folding, move |(mut folding, mut input)| {
         let metrics = metrics.clone();
         async move {
             while folding.runs < RUNS_AT_ONCE && folding.bytes() < STATES_BYTES_MAX {
-                let Some(batch) = input.try_next().await? else { break };
+                let Some(sifted) = input.try_next().await? else { break };
                 let _timer = metrics.elapsed_compute().timer();
-                folding.fold(&batch)?;
+                folding.fold(&sifted)?;
             }
             let states = folding.states()?.map(|states| states.record_output(&metrics));
             Ok::<_, DataFusionError>(states.map(|states| (states, (folding, input))))
@@ -248,21 +273,34 @@ impl Folding {
     }
 
     /// Takes up the runs of some rows.
-    fn fold(&mut self, batch: &RecordBatch) -> Result<()> {
+    fn fold(&mut self, Sifted { batch, wanted }: &Sifted) -> Result<()> {
         let keys = keys(&self.rows, batch)?;
-        let runs = partition(&keys)?.ranges();
+        let mut runs = partition(&keys)?.ranges();
+        // A group of which no row is wanted is none.
+        runs.retain(|rows| wanted.as_ref().is_none_or(|wanted| has_any(wanted, rows)));
+        let Some(last) = runs.last_mut() else { return Ok(()) };
+        // Of the rows between those that are left, and behind them, none is wanted: they may count as of any.
+        last.end = batch.num_rows();
         let first_rows = UInt32Array::from_iter_values(runs.iter().map(|rows| rows.start as u32));
         self.keys.push(keys.iter().map(|key| take(key, &first_rows, None)).collect::<Result<_, _>>()?);
         let (first_run, are_long) = (self.runs, runs.len() * LONG_RUN_ROWS_MIN <= batch.num_rows());
+        let unwanted = wanted.as_ref().map(not).transpose()?;
         self.runs += runs.len();
         self.run_of_row.clear();
         for (number, accumulator) in self.accumulators.iter_mut().enumerate() {
             let (aggregate, filter) = (&self.rows.aggr_expr()[number], &self.rows.filter_expr()[number]);
             let arguments = evaluate_expressions_to_arrays(&self.arguments[number], batch)?;
-            if are_long && filter.is_none() && can_be_by_run(aggregate, &arguments, &runs) {
-                let numbers: Vec<usize> = (first_run..self.runs).collect();
-                accumulator.merge_batch(&states_of(aggregate, &arguments, &runs)?, &numbers, self.runs)?;
-                continue;
+            if are_long && filter.is_none() && is_by_run(aggregate) {
+                let values = arguments.iter().map(|argument| match &unwanted {
+                    Some(unwanted) => nullif(argument, unwanted),
+                    None => Ok(argument.clone()),
+                });
+                let values = values.collect::<Result<Vec<_>, _>>()?;
+                if have_values(&values, &runs) {
+                    let numbers: Vec<usize> = (first_run..self.runs).collect();
+                    accumulator.merge_batch(&states_of(aggregate, &values, &runs)?, &numbers, self.runs)?;
+                    continue;
+                }
             }
             if self.run_of_row.is_empty() {
                 for (run, rows) in runs.iter().enumerate() {
@@ -271,7 +309,8 @@ impl Folding {
             }
             let filter = filter.as_ref().map(|filter| filter.evaluate(batch)?.into_array(batch.num_rows()));
             let filter = filter.transpose()?;
-            let filter = filter.as_ref().map(|filter| filter.as_boolean());
+            // Where an aggregate has a filter of its own, rows were taken out before.
+            let filter = filter.as_ref().map(|filter| filter.as_boolean()).or(wanted.as_ref());
             accumulator.update_batch(&arguments, &self.run_of_row, filter, self.runs)?;
         }
         Ok(())
@@ -301,14 +340,21 @@ impl Folding {
     }
 }
 
-/// Whether an aggregate of each run as a whole has the state that it has row by row. The engine does not promise it:
-/// that of a mean of nothing, for one, is another.
-fn can_be_by_run(aggregate: &AggregateFunctionExpr, arguments: &[ArrayRef], runs: &[Range<usize>]) -> bool {
+/// Whether any of these rows is wanted.
+fn has_any(wanted: &BooleanArray, rows: &Range<usize>) -> bool {
+    wanted.values().slice(rows.start, rows.len()).count_set_bits() > 0
+}
+
+/// Whether an aggregate of each run as a whole has the state that it has row by row, where each has a value. The engine
+/// does not promise it: that of a mean of nothing, for one, is another.
+fn is_by_run(aggregate: &AggregateFunctionExpr) -> bool {
+    ["avg", "count", "max", "min", "sum"].contains(&aggregate.fun().name()) && !aggregate.is_distinct()
+}
+
+/// Whether the argument has a value in each run.
+fn have_values(arguments: &[ArrayRef], runs: &[Range<usize>]) -> bool {
     let [argument] = arguments else { return false };
-    let has_value = |rows: &Range<usize>| argument.slice(rows.start, rows.len()).null_count() < rows.len();
-    ["avg", "count", "max", "min", "sum"].contains(&aggregate.fun().name())
-        && !aggregate.is_distinct()
-        && runs.iter().all(has_value)
+    runs.iter().all(|rows| argument.slice(rows.start, rows.len()).null_count() < rows.len())
 }
 
 /// The states of an aggregate of some runs.

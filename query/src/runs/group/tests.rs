@@ -42,6 +42,16 @@ const QUESTIONS: [&str; 6] = [
     "SELECT tenant, bucket, sum(w) FROM (SELECT * FROM readings ORDER BY 1, 2 LIMIT 1000) GROUP BY 1, 2 ORDER BY 1, 2",
 ];
 
+/// The same with filters, of which some let most rows through and some few, and all are part of the grouping.
+const FILTERED: [&str; 6] = [
+    "SELECT tenant, count(*), count(w), sum(w), avg(w), min(w), max(w) FROM readings WHERE w > 1 GROUP BY 1 ORDER BY 1",
+    "SELECT tenant, bucket, avg(w), count(*) FROM readings WHERE w <> 4 OR bucket IS NULL GROUP BY 1, 2 ORDER BY 1, 2",
+    "SELECT bucket, median(w), round(stddev(w), 6), max(tenant) FROM readings WHERE w < 7 GROUP BY 1 ORDER BY 1",
+    "SELECT bucket, first_value(w ORDER BY w), last_value(bucket ORDER BY bucket) FROM readings WHERE w IS NOT NULL GROUP BY 1 ORDER BY 1",
+    "SELECT DISTINCT tenant, bucket FROM readings WHERE w > 2 ORDER BY 1, 2",
+    "SELECT tenant, sum(w), count(*) FROM readings WHERE bucket = 1 AND w = 5 GROUP BY 1 ORDER BY 1",
+];
+
 fn row() -> impl Strategy<Value = Row> {
     (prop::option::of(0..3_u8), prop::option::of(0..3_i64), prop::option::of(0..9_i64))
 }
@@ -65,9 +75,10 @@ proptest! {
         let parts: Vec<Vec<RecordBatch>> =
             parts.iter().map(|batches| batches.iter().map(|rows| batch(rows)).collect()).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        for sql in QUESTIONS {
+        for sql in QUESTIONS.iter().chain(&FILTERED) {
             let (ours, plan) = runtime.block_on(answer(&parts, sql, true));
             prop_assert!(plan.contains("RunAggregate"), "{plan}");
+            prop_assert!(!plan.contains("FilterExec"), "{plan}");
             prop_assert_eq!(ours, runtime.block_on(answer(&parts, sql, false)).0, "{}", sql);
         }
     }
@@ -103,6 +114,31 @@ async fn long_runs_have_the_states_that_their_rows_would_have_one_by_one() {
         assert!(plan.contains("RunAggregate"), "{plan}");
         assert_eq!(ours, answer(&parts, &sql, false).await.0, "{sql}");
     }
+}
+
+#[tokio::test]
+async fn what_may_fail_is_computed_of_wanted_rows_alone() {
+    let rows: Vec<Row> = (0..3_000).map(|row| (Some(0), Some(row % 100), Some(row))).collect();
+    let parts = vec![vec![batch(&rows)], vec![batch(&rows)]];
+    for sql in [
+        "SELECT tenant, sum(100 / bucket) FROM readings WHERE bucket <> 0 GROUP BY 1",
+        "SELECT tenant, sum(w) FILTER (WHERE 100 / bucket > 1) FROM readings WHERE bucket <> 0 GROUP BY 1",
+        "SELECT 100 / bucket / 1000, sum(w) FROM readings WHERE bucket <> 0 GROUP BY 1",
+    ] {
+        let (ours, plan) = answer(&parts, sql, true).await;
+        assert!(plan.contains("RunAggregate"), "{plan}");
+        assert_eq!(ours, answer(&parts, sql, false).await.0, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn plan_says_which_rows_are_wanted_and_reads_their_columns_alone() {
+    let rows: Vec<Row> = (0..3_000).map(|row| (Some(0), Some(row), Some(row % 10))).collect();
+    let parts = vec![vec![batch(&rows)], vec![batch(&rows)]];
+    let sql = "SELECT tenant, count(*), sum(bucket) FROM readings WHERE w > 2 GROUP BY 1";
+    let (ours, plan) = answer(&parts, sql, true).await;
+    assert!(plan.contains("RunAggregate: gby=[tenant], filter=[w@2 > 2]"), "{plan}");
+    assert_eq!(ours, answer(&parts, sql, false).await.0);
 }
 
 #[tokio::test]
