@@ -12,15 +12,23 @@ use datafusion::{
     },
 };
 
-/// Pieces for each core. A row group is read as part of the piece that its middle lies in, so more pieces than row groups
-/// have nothing in them, and cost a look into the file's metadata, which are kept.
-const PIECES_OF_A_CORE: usize = 16;
+/// Pieces for each core. Each costs some hundredths of a millisecond, for a look into the file's metadata, which are kept.
+pub const PIECES_OF_A_CORE: usize = 16;
 
-/// The pieces of some files, as the first ones of each of so many cores.
-pub fn deal(files: Vec<PartitionedFile>, cores: usize, options: &ConfigOptions) -> Vec<FileGroup> {
+/// The same for a question about one tenant, which has few milliseconds.
+pub const PIECES_OF_A_CORE_FOR_ONE_TENANT: usize = 4;
+
+/// So many pieces of some files, each with what one of so many cores takes first. A row group is read as part of the piece
+/// that its middle lies in.
+pub fn deal(
+    files: Vec<PartitionedFile>,
+    cores: usize,
+    pieces: usize,
+    options: &ConfigOptions,
+) -> Vec<FileGroup> {
     let files = FileGroup::new(files);
     let cut = FileGroupPartitioner::new()
-        .with_target_partitions(cores * PIECES_OF_A_CORE)
+        .with_target_partitions(pieces)
         .with_repartition_file_min_size(options.optimizer.repartition_file_min_size)
         .repartition_file_groups(std::slice::from_ref(&files));
     // What is read in a moment is not cut.
@@ -40,7 +48,8 @@ mod tests {
     /// Name, first byte and byte behind the last, by core.
     fn dealt(sizes: &[u64], cores: usize) -> Vec<Vec<(String, i64, i64)>> {
         let file = |(at, size): (usize, &u64)| PartitionedFile::new(format!("{at}"), *size);
-        let groups = deal(sizes.iter().enumerate().map(file).collect(), cores, &ConfigOptions::default());
+        let files = sizes.iter().enumerate().map(file).collect();
+        let groups = deal(files, cores, cores * PIECES_OF_A_CORE, &ConfigOptions::default());
         let piece = |piece: PartitionedFile| {
             let (first, end) = piece.range.map_or((0, 0), |range| (range.start, range.end));
             (piece.object_meta.location.to_string(), first, end)

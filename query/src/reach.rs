@@ -4,7 +4,7 @@
 //! their pages, and a day of one device lies on one or two of them.
 
 use datafusion::{
-    logical_expr::{BinaryExpr, Expr, Operator},
+    logical_expr::{BinaryExpr, Expr, Operator, expr::InList},
     scalar::ScalarValue,
 };
 use zeugma_lake::snapshot::DataFile;
@@ -24,14 +24,16 @@ const DAYS_OF_A_DEVICE_MAX: i64 = 2;
 pub struct Reach {
     /// The first and the last microsecond since 1970.
     times_us: (i64, i64),
+    /// Whose rows of a date, or of several, lie in one place.
+    pub is_of_one_tenant: bool,
     is_of_one_device: bool,
 }
 
 impl Reach {
     /// The reach of filters that all have to be true. What it does not understand restricts nothing.
-    pub fn of(filters: &[Expr]) -> Reach {
-        let all = Reach { times_us: (i64::MIN, i64::MAX), is_of_one_device: false };
-        filters.iter().fold(all, |reach, filter| reach.and(filter))
+    pub fn of<'a>(filters: impl IntoIterator<Item = &'a Expr>) -> Reach {
+        let all = Reach { times_us: (i64::MIN, i64::MAX), is_of_one_tenant: false, is_of_one_device: false };
+        filters.into_iter().fold(all, |reach, filter| reach.and(filter))
     }
 
     fn and(self, filter: &Expr) -> Reach {
@@ -39,7 +41,9 @@ impl Reach {
             Some(("time", op, ScalarValue::TimestampMicrosecond(Some(time_us), _))) => {
                 self.and_time(op, *time_us)
             }
+            Some(("tenant", Operator::Eq, _)) => Reach { is_of_one_tenant: true, ..self },
             Some(("device", Operator::Eq, _)) => Reach { is_of_one_device: true, ..self },
+            _ if is_one_of_one_tenant(filter) => Reach { is_of_one_tenant: true, ..self },
             _ => self,
         }
     }
@@ -80,6 +84,12 @@ impl Reach {
 /// Whether a filter compares the time of a row with a constant: it can fail for no row.
 pub fn is_of_time(filter: &Expr) -> bool {
     comparison(filter).is_some_and(|(column, ..)| column == "time")
+}
+
+/// `tenant IN (constant)`, as a grant is written.
+fn is_one_of_one_tenant(filter: &Expr) -> bool {
+    let Expr::InList(InList { expr, list, negated: false }) = filter else { return false };
+    list.len() == 1 && matches!(&**expr, Expr::Column(column) if column.name == "tenant")
 }
 
 /// `column < constant` and its kin; the engine has put the column to the left.
@@ -142,13 +152,21 @@ mod tests {
 
     #[test]
     fn other_filters_restrict_nothing() {
-        let all = Reach::of(&[]);
+        let all = Reach::of([]);
         assert_eq!(Reach::of(&[col("received_at").gt(time(1))]), all);
         assert_eq!(Reach::of(&[col("time").not_eq(time(1))]), all);
         assert_eq!(Reach::of(&[col("time").gt(time(1)).or(col("time").lt(time(0)))]), all);
         assert_eq!(Reach::of(&[col("time").gt(col("received_at"))]), all);
         assert_eq!(Reach::of(&[col("device").gt(lit("bus-1"))]), all);
-        assert_eq!(Reach::of(&[col("tenant").eq(lit("lamia"))]), all);
+        assert_eq!(Reach::of(&[col("tenant").not_eq(lit("lamia"))]), all);
+        assert_eq!(Reach::of(&[col("tenant").in_list(vec![lit("lamia"), lit("volos")], false)]), all);
+        assert_eq!(Reach::of(&[col("tenant").in_list(vec![lit("lamia")], true)]), all);
+    }
+
+    #[test]
+    fn one_tenant_is_asked_for_or_granted() {
+        assert!(Reach::of(&[col("tenant").eq(lit("lamia"))]).is_of_one_tenant);
+        assert!(Reach::of(&[col("tenant").in_list(vec![lit("lamia")], false)]).is_of_one_tenant);
     }
 
     #[test]

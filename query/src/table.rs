@@ -27,7 +27,7 @@ use crate::{
     Error, Grant,
     catalog::{LakeTable, Meeting},
     files::Files,
-    pieces::deal,
+    pieces::{PIECES_OF_A_CORE, PIECES_OF_A_CORE_FOR_ONE_TENANT, deal},
     prune::prune,
     reach::{Reach, is_of_time},
     scan::{DomainScan, Label},
@@ -97,7 +97,7 @@ impl TableProvider for DomainTable {
         let meeting = self.meet().await.map_err(external)?;
         let files = meeting.snapshot.as_ref().map(|snapshot| snapshot.files()).unwrap_or_default();
         let granted = self.granted();
-        let reach = Reach::of(filters);
+        let reach = Reach::of(filters.iter().chain(&granted));
         let predicate = self.predicate(session, granted.as_ref(), filters)?;
         let free_limit = limit.filter(|_| predicate.is_none());
         let columns = self.columns_read(projection, granted.is_some())?;
@@ -225,9 +225,13 @@ impl DomainTable {
             true => 1,
             false => options.execution.target_partitions,
         };
+        let pieces = match wanted.reach.is_of_one_tenant {
+            true => cores * PIECES_OF_A_CORE_FOR_ONE_TENANT,
+            false => cores * PIECES_OF_A_CORE,
+        };
         let files = files.into_iter().map(partitioned).collect::<Result<Vec<_>>>()?;
         let scan = FileScanConfigBuilder::new(store_url(&self.of.lake)?, source)
-            .with_file_groups(deal(files, cores, options))
+            .with_file_groups(deal(files, cores, pieces, options))
             .with_projection_indices(wanted.columns.clone())?
             .with_limit(wanted.limit)
             .build();

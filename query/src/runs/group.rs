@@ -142,7 +142,7 @@ impl ExecutionPlan for RunAggregate {
         children: Vec<Arc<dyn ExecutionPlan>>,
         options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = self.sieve.over(children, &options)?;
+        let input = self.sieve.over(children, options)?;
         let rows = self.rows.clone().replace_children(vec![input], options)?;
         match rows.downcast_ref::<AggregateExec>() {
             Some(rows) => Ok(Arc::new(RunAggregate::new(rows.clone()))),

@@ -58,10 +58,10 @@ impl Sieve {
     pub fn over(
         &self,
         mut children: Vec<Arc<dyn ExecutionPlan>>,
-        options: &ReplaceChildrenOptions,
+        options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match &self.filter {
-            Some(filter) => filter.clone().replace_children(children, options.clone()),
+            Some(filter) => filter.clone().replace_children(children, options),
             None => Ok(children.swap_remove(0)),
         }
     }

@@ -23,7 +23,7 @@ const SHORT: usize = 400;
 
 /// Readings of each run of ingest, and how often it runs without and with long questions, in turns.
 const READINGS: u64 = 4_000_000;
-const TURNS: usize = 3;
+const TURNS: usize = 5;
 
 /// As a report over the whole country would ask; each groups tens of millions of rows.
 const LONG: [&str; 3] = [
