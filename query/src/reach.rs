@@ -43,7 +43,7 @@ impl Reach {
             }
             Some(("tenant", Operator::Eq, _)) => Reach { is_of_one_tenant: true, ..self },
             Some(("device", Operator::Eq, _)) => Reach { is_of_one_device: true, ..self },
-            _ if is_one_of_one_tenant(filter) => Reach { is_of_one_tenant: true, ..self },
+            _ if is_grant_of_one_tenant(filter) => Reach { is_of_one_tenant: true, ..self },
             _ => self,
         }
     }
@@ -87,7 +87,7 @@ pub fn is_of_time(filter: &Expr) -> bool {
 }
 
 /// `tenant IN (constant)`, as a grant is written.
-fn is_one_of_one_tenant(filter: &Expr) -> bool {
+fn is_grant_of_one_tenant(filter: &Expr) -> bool {
     let Expr::InList(InList { expr, list, negated: false }) = filter else { return false };
     list.len() == 1 && matches!(&**expr, Expr::Column(column) if column.name == "tenant")
 }

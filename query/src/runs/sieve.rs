@@ -22,8 +22,7 @@ const CUT_OUT_BELOW: usize = 2;
 pub struct Sieve {
     /// Without its filter.
     input: Arc<dyn ExecutionPlan>,
-    /// A [`FilterExec`].
-    filter: Option<Arc<dyn ExecutionPlan>>,
+    filter: Option<Arc<FilterExec>>,
 }
 
 /// Rows, and which of them are wanted.
@@ -39,7 +38,7 @@ impl Sieve {
     /// Of a node, which may be a filter.
     pub fn of(node: &Arc<dyn ExecutionPlan>) -> Sieve {
         match node.downcast_ref::<FilterExec>().filter(|filter| filter.fetch().is_none()) {
-            Some(filter) => Sieve { input: filter.input().clone(), filter: Some(node.clone()) },
+            Some(filter) => Sieve { input: filter.input().clone(), filter: Some(Arc::new(filter.clone())) },
             None => Sieve::none(node),
         }
     }
@@ -68,9 +67,7 @@ impl Sieve {
 
     /// Looks at the rows of a batch.
     pub fn sift(&self, batch: RecordBatch) -> Result<Sifted> {
-        let Some(filter) = self.filter.as_ref().and_then(|filter| filter.downcast_ref::<FilterExec>()) else {
-            return Ok(Sifted { batch, wanted: None });
-        };
+        let Some(filter) = &self.filter else { return Ok(Sifted { batch, wanted: None }) };
         let wanted = filter.predicate().evaluate(&batch)?.into_array(batch.num_rows())?;
         let wanted = match wanted.as_boolean() {
             wanted if wanted.null_count() > 0 => prep_null_mask_filter(wanted),
@@ -105,7 +102,7 @@ impl Sifted {
 /// As a part of a line of a plan.
 impl fmt::Display for Sieve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.filter.as_ref().and_then(|filter| filter.downcast_ref::<FilterExec>()) {
+        match &self.filter {
             Some(filter) => write!(f, ", filter=[{}]", filter.predicate()),
             None => Ok(()),
         }
