@@ -15,6 +15,7 @@ use arrow::{
 use bytes::Bytes;
 use deltalake_core::{kernel::Action, logstore::get_actions};
 use futures::TryStreamExt;
+use object_store::ObjectStore;
 use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
 
 use crate::{
@@ -84,6 +85,32 @@ pub fn newest(sorted: &RecordBatch, others: &[RecordBatch]) -> Result<RecordBatc
     let order = merged(&Devices::of(sorted)?, found);
     let batches: Vec<&RecordBatch> = [sorted].into_iter().chain(others).collect();
     compacted(&interleave_record_batch(&batches, &order)?)
+}
+
+/// The newest row of each device, of rows as [`newest`] has them, and of files of a store.
+///
+/// # Errors
+/// As [`find::read`].
+pub async fn folded<'a>(
+    store: &Arc<dyn ObjectStore>,
+    rows: RecordBatch,
+    files: impl IntoIterator<Item = &'a DataFile>,
+    columns: &SchemaRef,
+) -> Result<RecordBatch, Error> {
+    let (mut rows, mut gathered, mut count) = (rows, Vec::new(), 0);
+    for file in files {
+        let mut batches = std::pin::pin!(find::read(store, file, columns).await?);
+        while let Some(batch) = batches.try_next().await? {
+            let batch = last_of_each(&batch)?;
+            count += batch.num_rows();
+            gathered.push(batch);
+            if count >= GATHERED_ROWS_MAX {
+                rows = newest(&rows, &std::mem::take(&mut gathered))?;
+                count = 0;
+            }
+        }
+    }
+    newest(&rows, &gathered)
 }
 
 /// Tenant and device.
@@ -200,7 +227,9 @@ impl Table {
             files = snapshot.files().len(),
             "looking for the newest readings in all files"
         );
-        let rows = self.folded(RecordBatch::new_empty(columns.clone()), snapshot.files(), columns).await?;
+        let rows =
+            folded(&self.store().root(), RecordBatch::new_empty(columns.clone()), snapshot.files(), columns)
+                .await?;
         Ok(Latest { version: snapshot.version(), rows })
     }
 
@@ -218,7 +247,7 @@ impl Table {
         let Some(files) = self.appended(begin.version, version, Removals::Stop).await? else {
             return Ok(None);
         };
-        match self.folded(begin.rows.clone(), &files, columns).await {
+        match folded(&self.store().root(), begin.rows.clone(), &files, columns).await {
             Ok(rows) => Ok(Some(Latest { version, rows })),
             // Replaced by a compaction so long ago that a vacuum has deleted it.
             Err(error) if error.is_of_missing_file() => Ok(None),
@@ -259,7 +288,7 @@ impl Table {
         let Some(files) = self.appended(before.version(), version, Removals::Pass).await? else {
             return Ok(None);
         };
-        Ok(Some(Latest { version, rows: self.folded(left, &files, columns).await? }))
+        Ok(Some(Latest { version, rows: folded(&self.store().root(), left, &files, columns).await? }))
     }
 
     /// Keeps the newest readings, where what is kept is of before rows have gone.
@@ -270,29 +299,6 @@ impl Table {
             return Ok(());
         }
         self.keep_latest(&self.latest(&snapshot, columns, None).await?).await
-    }
-
-    /// Rows, and what files have that is newer.
-    async fn folded(
-        &self,
-        rows: RecordBatch,
-        files: &[DataFile],
-        columns: &SchemaRef,
-    ) -> Result<RecordBatch, Error> {
-        let (mut rows, mut gathered, mut count) = (rows, Vec::new(), 0);
-        for file in files {
-            let mut batches = std::pin::pin!(find::read(&self.store().root(), file, columns).await?);
-            while let Some(batch) = batches.try_next().await? {
-                let batch = last_of_each(&batch)?;
-                count += batch.num_rows();
-                gathered.push(batch);
-                if count >= GATHERED_ROWS_MAX {
-                    rows = newest(&rows, &std::mem::take(&mut gathered))?;
-                    count = 0;
-                }
-            }
-        }
-        newest(&rows, &gathered)
     }
 
     /// The files that commits after a version, to another, have brought new rows in; none where that cannot be told

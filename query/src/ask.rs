@@ -3,11 +3,13 @@
 use std::{sync::Arc, time::Instant};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
-use datafusion::{dataframe::DataFrame, physical_plan::execute_stream};
+use datafusion::{dataframe::DataFrame, execution::SendableRecordBatchStream, physical_plan::execute_stream};
 use futures::{
     Stream, StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use zeugma_lake::{Lake, seam::Tail};
 
 use crate::{
@@ -19,6 +21,9 @@ use crate::{
     session::{Session, Sessions},
     table::Tables,
 };
+
+/// Batches that are there before somebody takes them.
+const AHEAD: usize = 1;
 
 /// Which rows a question is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -183,6 +188,7 @@ struct Started {
     effort: Arc<Effort>,
     deadline: tokio::time::Instant,
     time_max: std::time::Duration,
+    rows_max: usize,
 }
 
 impl Started {
@@ -192,9 +198,10 @@ impl Started {
         let effort = Arc::new(Effort::new(&shared.config, places, place, threads));
         let time_max = shared.config.time_max;
         let deadline = tokio::time::Instant::from_std(Instant::now() + time_max);
-        Ok(Started { effort, deadline, time_max })
+        Ok(Started { effort, deadline, time_max, rows_max: shared.config.rows_max })
     }
 
+    /// What comes of work, where it ends in time.
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         tokio::time::timeout_at(self.deadline, work).await.unwrap_or_else(|_| Err(too_long(self.time_max)))
     }
@@ -206,22 +213,44 @@ impl Started {
         let mut batches = execute_stream(movable(plan, &self.effort)?, context)?;
         let schema = batches.schema();
         let first = self.in_time(async { Ok(batches.next().await.transpose()?) }).await?;
-        let rest = batches.map_err(Error::from);
-        let batches = stream::iter(first.map(Ok)).chain(self.until_deadline(rest)).boxed();
+        let rows = first.as_ref().map_or(0, RecordBatch::num_rows);
+        let batches = stream::iter(first.map(Ok)).chain(self.rest(rows, batches)).boxed();
         Ok(Answer { schema, batches })
     }
 
-    fn until_deadline(
+    /// The batches behind the first, which has so many rows. They end at the deadline whether somebody takes them or not: a client that
+    /// stops reading must not keep a place, memory and files.
+    fn rest(
         self,
-        batches: impl Stream<Item = Result<RecordBatch, Error>> + Send + Unpin + 'static,
+        mut rows: usize,
+        mut batches: SendableRecordBatchStream,
     ) -> impl Stream<Item = Result<RecordBatch, Error>> + Send {
-        stream::unfold(Some((self, batches)), |state| async {
-            let (started, mut batches) = state?;
-            match tokio::time::timeout_at(started.deadline, batches.next()).await {
-                Ok(Some(Ok(batch))) => Some((Ok(batch), Some((started, batches)))),
-                Ok(Some(Err(error))) => Some((Err(error), None)),
-                Ok(None) => None,
-                Err(_) => Some((Err(too_long(started.time_max)), None)),
+        let (give, take) = mpsc::channel(AHEAD);
+        let task = tokio::spawn(async move {
+            let all = async {
+                while let Some(batch) = batches.next().await {
+                    let batch = batch?;
+                    rows += batch.num_rows();
+                    if rows > self.rows_max {
+                        return Err(too_many_rows(self.rows_max));
+                    }
+                    if give.send(batch).await.is_err() {
+                        break;
+                    }
+                }
+                Ok(())
+            };
+            self.in_time(all).await
+        });
+        stream::unfold(Some((take, AbortOnDropHandle::new(task))), |state| async {
+            let (mut take, task) = state?;
+            if let Some(batch) = take.recv().await {
+                return Some((Ok(batch), Some((take, task))));
+            }
+            match task.await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some((Err(error), None)),
+                Err(error) => Some((Err(Error::Internal(error.to_string())), None)),
             }
         })
     }
@@ -231,6 +260,12 @@ fn too_long(time_max: std::time::Duration) -> Error {
     Error::Limit(format!(
         "the answer takes longer than {} s; ask for less, or for a shorter time",
         time_max.as_secs()
+    ))
+}
+
+fn too_many_rows(rows_max: usize) -> Error {
+    Error::Limit(format!(
+        "the answer has more than {rows_max} rows; ask for less, or page by page at /api/v1/{{domain}}/readings"
     ))
 }
 

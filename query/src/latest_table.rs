@@ -19,8 +19,10 @@ use datafusion::{
     physical_plan::ExecutionPlan,
     scalar::ScalarValue,
 };
-use futures::TryStreamExt;
-use zeugma_lake::{find, latest::newest, layout};
+use zeugma_lake::{
+    latest::{folded, newest},
+    layout,
+};
 
 use crate::{
     Error, Grant,
@@ -91,20 +93,16 @@ impl LatestTable {
         tenants: Option<&BTreeSet<String>>,
     ) -> std::result::Result<RecordBatch, Error> {
         let columns = self.schema();
-        let committed = self.committed(meeting, tenants).await?;
-        let mut uncommitted = Vec::new();
-        for rows in &meeting.tail.rows {
-            uncommitted.push(of_tenants(&layout::conform(rows, &columns)?, tenants)?);
-        }
+        let mut rows = self.committed(meeting, tenants).await?;
         for sealed in &meeting.tail.sealed {
-            for file in sealed.files() {
-                let mut batches = std::pin::pin!(find::read(&sealed.store(), file, &columns).await?);
-                while let Some(rows) = batches.try_next().await? {
-                    uncommitted.push(of_tenants(&rows, tenants)?);
-                }
-            }
+            rows = folded(&sealed.store(), rows, sealed.files(), &columns).await?;
         }
-        Ok(newest(&committed, &uncommitted)?)
+        let in_memory = meeting.tail.rows.iter().map(|rows| layout::conform(rows, &columns));
+        let rows = newest(&rows, &in_memory.collect::<std::result::Result<Vec<_>, _>>()?)?;
+        match tenants {
+            Some(tenants) => of_tenants(&rows, tenants),
+            None => Ok(rows),
+        }
     }
 
     async fn committed(
@@ -146,11 +144,7 @@ fn text(expr: &Expr) -> Option<String> {
     }
 }
 
-fn of_tenants(
-    rows: &RecordBatch,
-    tenants: Option<&BTreeSet<String>>,
-) -> std::result::Result<RecordBatch, Error> {
-    let Some(tenants) = tenants else { return Ok(rows.clone()) };
+fn of_tenants(rows: &RecordBatch, tenants: &BTreeSet<String>) -> std::result::Result<RecordBatch, Error> {
     let column = rows.column_by_name("tenant").and_then(|column| column.as_string_view_opt());
     let column = column.ok_or_else(|| Error::Internal("rows without tenants".into()))?;
     let kept: BooleanArray =

@@ -15,7 +15,7 @@
 //!              |
 //!            table ------ snapshot and tail, joined at the seam: prune, reach, pieces, files, scan; latest_table: one row a device
 //!              |
-//!            runs ------- what lies in runs is grouped and sorted by them
+//!            runs ------- what lies in runs is grouped and sorted by them; left_side: joins that may not fit into memory
 //!              |
 //!            pipelines -- whose question turns out to be long goes on in nobody's way: effort
 //!              |
@@ -42,6 +42,9 @@ mod files;
 pub mod grant;
 mod http;
 mod latest_table;
+mod left_side;
+mod long_texts;
+mod memory;
 mod pieces;
 mod pipelines;
 mod places;
@@ -74,8 +77,13 @@ pub use writer::Writer;
 pub struct Config {
     /// Longest time from question to the last byte of its answer.
     pub time_max: Duration,
-    /// Memory of all running questions together; beyond it they use the disk, as far as they can.
+    /// Rows of one answer; more are for whoever reads the lake's files.
+    pub rows_max: usize,
+    /// Memory of all running questions together.
     pub memory_bytes_max: usize,
+    /// Of it, memory of one question; beyond it uses the disk, as far as it can. A fifth, so that four long ones leave
+    /// one to short ones.
+    pub memory_bytes_max_of_one: usize,
     /// Memory for what is known of the lake's files, their footers: about 100 kB for a million rows.
     pub metadata_bytes_max: usize,
     /// Disk that all running questions may use when memory is short.
@@ -86,7 +94,7 @@ pub struct Config {
     pub running_per_tenant_max: usize,
     /// Computing time after which a question counts as long and gives way.
     pub long_after: Duration,
-    /// Long questions answered at once: each may hold a quarter of the memory.
+    /// Long questions answered at once.
     pub long_max: usize,
     /// Of these, questions of one tenant.
     pub long_per_tenant_max: usize,
@@ -98,7 +106,9 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             time_max: Duration::from_secs(60),
+            rows_max: 10_000_000,
             memory_bytes_max: 1 << 30,
+            memory_bytes_max_of_one: (1 << 30) / 5,
             metadata_bytes_max: 128 << 20,
             spill_bytes_max: 4 << 30,
             running_max: 32,

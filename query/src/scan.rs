@@ -12,7 +12,7 @@ use datafusion::{
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
         ReplaceChildrenOptions,
-        execution_plan::{Boundedness, EmissionType},
+        execution_plan::{Boundedness, EmissionType, reset_plan_states},
         stream::RecordBatchStreamAdapter,
     },
 };
@@ -104,6 +104,12 @@ impl ExecutionPlan for DomainScan {
         _children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(self)
+    }
+
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        // Its files are dealt to cores as it is executed, once: for the next step of a recursion they are dealt again.
+        let inner = reset_plan_states(self.inner.clone())?;
+        Ok(Arc::new(DomainScan::new(self.label.clone(), inner, self.sealed.clone())))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

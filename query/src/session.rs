@@ -11,7 +11,7 @@ use datafusion::{
     dataframe::DataFrame,
     execution::{
         FunctionRegistry, SessionState, SessionStateBuilder,
-        memory_pool::FairSpillPool,
+        memory_pool::GreedyMemoryPool,
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
     logical_expr::ScalarUDF,
@@ -25,6 +25,9 @@ use crate::{
     catalog::{Known, LATEST},
     date_trunc::{DATE_TRUNC, DateTrunc},
     latest_table::LatestTable,
+    left_side::LeftSides,
+    long_texts::{LONG_LISTS, LONG_TEXTS, LongText},
+    memory::OfOne,
     runs::RULES,
     statement,
     table::{DomainTable, Tables, store_url},
@@ -39,6 +42,7 @@ const SCHEMA: &str = "public";
 #[derive(Debug)]
 pub struct Sessions {
     template: SessionState,
+    memory_bytes_max_of_one: usize,
 }
 
 impl Sessions {
@@ -51,10 +55,17 @@ impl Sessions {
         for rule in RULES {
             builder = builder.with_physical_optimizer_rule(Arc::new(rule));
         }
-        let mut template = builder.build();
+        let mut template = builder.with_physical_optimizer_rule(Arc::new(LeftSides)).build();
         let engine = template.udf(DATE_TRUNC)?;
         template.register_udf(Arc::new(ScalarUDF::from(DateTrunc { engine })))?;
-        Ok(Sessions { template })
+        for name in LONG_TEXTS {
+            let engine = template.udf(name)?;
+            template.register_udf(Arc::new(ScalarUDF::from(LongText { engine })))?;
+        }
+        for name in LONG_LISTS {
+            template.deregister_udf(name)?;
+        }
+        Ok(Sessions { template, memory_bytes_max_of_one: config.memory_bytes_max_of_one })
     }
 
     /// Reads a question that came as text.
@@ -81,13 +92,21 @@ impl Sessions {
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         let state = SessionStateBuilder::new_from_existing(self.template.clone())
-            .with_catalog_list(Arc::new(catalogs));
+            .with_catalog_list(Arc::new(catalogs))
+            .with_runtime_env(self.runtime_of_one());
         let mut state = state.build();
         // `now()` is this moment for the whole question, and known before any file is chosen.
         state.mark_start_execution();
         let at = TableAt { of: tables.clone(), tables: known.tables.clone() };
         state.register_udtf(TABLE_AT, Arc::new(at));
         Ok(Session { state, tables: known.names().collect() })
+    }
+
+    /// What questions share, with a limit of its own to one's memory.
+    fn runtime_of_one(&self) -> Arc<RuntimeEnv> {
+        let shared = self.template.runtime_env();
+        let memory = OfOne::new(self.memory_bytes_max_of_one, shared.memory_pool.clone());
+        Arc::new(RuntimeEnv { memory_pool: Arc::new(memory), ..RuntimeEnv::clone(shared) })
     }
 }
 
@@ -180,7 +199,7 @@ fn settings() -> SessionConfig {
 
 fn runtime(lake: &Lake, config: &Config) -> Result<Arc<RuntimeEnv>, Error> {
     let runtime = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(FairSpillPool::new(config.memory_bytes_max)))
+        .with_memory_pool(Arc::new(GreedyMemoryPool::new(config.memory_bytes_max)))
         .with_metadata_cache_limit(config.metadata_bytes_max)
         .with_max_temp_directory_size(config.spill_bytes_max)
         .build_arc()?;

@@ -1,13 +1,13 @@
 //! A question's text becomes a statement: its size is bounded, and it may only ask.
 
-use std::ops::ControlFlow;
+use std::{collections::HashMap, ops::ControlFlow};
 
 use datafusion::{
     execution::SessionState,
     sql::{
         parser::Statement,
         sqlparser::{
-            ast::{Statement as Plain, visit_relations},
+            ast::{Ident, ObjectName, Query, Statement as Plain, Visit, Visitor, visit_relations},
             dialect::GenericDialect,
             keywords::Keyword,
             tokenizer::{Token, Tokenizer},
@@ -24,7 +24,8 @@ pub const SQL_BYTES_MAX: usize = 1024 * 1024;
 /// 500 bytes of stack to be copied or dropped: 1,000 levels need a quarter of a thread's 2 MiB.
 const OPERATORS_MAX: usize = 1_000;
 
-/// Most tables of a question, repetitions included; each is a scan, and joins of more are planned for too long.
+/// Most tables of a question, repetitions included; each is a scan, and joins of more are planned for too long. What
+/// stands in a `WITH` is planned anew wherever it is used, so its tables count as often.
 const RELATIONS_MAX: usize = 64;
 
 /// Reads one statement that asks for something.
@@ -51,7 +52,7 @@ pub fn parse(session: &SessionState, sql: &str) -> Result<Statement, Error> {
     let relations = count_relations(&statement);
     if relations > RELATIONS_MAX {
         return Err(Error::Limit(format!(
-            "a question may name {RELATIONS_MAX} tables; this one names {relations}"
+            "a question may name {RELATIONS_MAX} tables, those of a WITH wherever it is used; this one names {relations}"
         )));
     }
     Ok(statement)
@@ -135,14 +136,55 @@ fn first_word(text: &str) -> String {
 fn count_relations(statement: &Statement) -> usize {
     match statement {
         Statement::Statement(plain) => {
-            let mut count = 0;
-            let _ = visit_relations(plain, |_| {
-                count += 1;
-                ControlFlow::<()>::Continue(())
-            });
-            count
+            let mut withs = Withs::default();
+            let _ = plain.visit(&mut withs);
+            named(plain).iter().fold(0, |sum, name| sum.saturating_add(withs.count(name)))
         }
         Statement::Explain(explain) => count_relations(&explain.statement),
         _ => 0,
+    }
+}
+
+/// The names that stand in a part of a question, in lower case; those of a `WITH` have one part.
+fn named(part: &impl Visit) -> Vec<String> {
+    let mut names = Vec::new();
+    let _ = visit_relations(part, |name: &ObjectName| {
+        names.push(name.to_string().to_lowercase());
+        ControlFlow::<()>::Continue(())
+    });
+    names
+}
+
+/// What the names of all `WITH`s stand for. One that is defined twice stands for both: rather too many than too few.
+#[derive(Default)]
+struct Withs {
+    named: HashMap<String, Vec<String>>,
+    counted: HashMap<String, usize>,
+}
+
+impl Withs {
+    /// How many tables a name stands for.
+    fn count(&mut self, name: &str) -> usize {
+        if let Some(count) = self.counted.get(name) {
+            return *count;
+        }
+        let Some(parts) = self.named.get(name).cloned() else { return 1 };
+        // A recursion names itself, and is planned once.
+        self.counted.insert(name.to_owned(), 1);
+        let count = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(self.count(part))).max(1);
+        self.counted.insert(name.to_owned(), count);
+        count
+    }
+}
+
+impl Visitor for Withs {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
+            let name = ObjectName::from(vec![Ident::clone(&cte.alias.name)]).to_string().to_lowercase();
+            self.named.entry(name).or_default().extend(named(&cte.query));
+        }
+        ControlFlow::Continue(())
     }
 }

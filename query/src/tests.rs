@@ -1,6 +1,8 @@
 //! Questions on a lake in a folder and a tail from a script.
 
+mod again;
 mod latest;
+mod limits;
 mod planning;
 mod read_only;
 mod seam;
