@@ -154,6 +154,7 @@ impl Acceptor {
         }
         self.accepted_through = self.accepted_through.max(block.last());
         self.settle(&mut gathered);
+        self.tail.undecided(&self.undecided());
         self.put(gathered)?;
         self.tell_decided();
         self.metrics.accepted_block(block.last(), &mut self.tally);
@@ -290,9 +291,15 @@ impl Acceptor {
         Ok(())
     }
 
-    /// Tells the tail which prefix of each table is decided. A late reading may yet become a row of its
-    /// domain's table or a dead letter, so it holds back both.
+    /// Tells the tail which prefix of each table is decided.
     fn tell_decided(&mut self) {
+        self.tail.decided(self.accepted_through, &self.undecided());
+        self.again.tell();
+    }
+
+    /// The first position of each table that waits for a decision. A late reading may yet become a row of its
+    /// domain's table or a dead letter, so it holds back both.
+    fn undecided(&self) -> BTreeMap<String, Position> {
         let mut undecided = self.first_deciding.clone();
         for (table, first) in &self.first_waiting {
             late::lower(&mut undecided, table, *first);
@@ -300,8 +307,7 @@ impl Acceptor {
         if let Some(first) = undecided.values().min().copied() {
             undecided.insert(dead_letter::TABLE.to_owned(), first);
         }
-        self.tail.decided(self.accepted_through, &undecided);
-        self.again.tell();
+        undecided
     }
 
     /// How many late readings wait for a look-up.

@@ -119,6 +119,15 @@ pub struct Found {
     pub released_through: Position,
 }
 
+impl State {
+    /// The last position through which all of a table is decided.
+    fn decided_through(&self, table: &str) -> Position {
+        self.tables
+            .get(table)
+            .map_or(self.accepted_through, |tail| tail.decided_through(self.accepted_through))
+    }
+}
+
 impl Tail {
     /// Empty tails of a source.
     pub fn new(source: &str, metrics: Arc<Metrics>) -> Tail {
@@ -178,8 +187,9 @@ impl Tail {
         let batch = TailBatch { rows, positions: positions.into() };
         if self.shared.news.receiver_count() > 0 {
             let (table, source) = (table.to_owned(), self.shared.source.clone());
+            let through = tail.decided_through(batch.positions[batch.positions.len() - 1]);
             // Nobody left since is no trouble.
-            drop(self.shared.news.send(News::Rows { table, source, batch: batch.clone() }));
+            drop(self.shared.news.send(News::Rows { table, source, batch: batch.clone(), through }));
         }
         tail.batches.push(batch);
         tail.join_small()?;
@@ -188,6 +198,16 @@ impl Tail {
             self.shared.full.notify_one();
         }
         Ok(())
+    }
+
+    /// Says which tables have readings that wait for a decision, before rows are added that came after these.
+    pub fn undecided(&self, undecided: &BTreeMap<String, Position>) {
+        let mut state = self.state();
+        for (name, first) in undecided {
+            if let Some(tail) = state.tables.get_mut(name) {
+                tail.undecided = Some(tail.undecided.map_or(*first, |known| known.min(*first)));
+            }
+        }
     }
 
     /// Says how far acceptance has come, and which tables have readings that wait for a decision.

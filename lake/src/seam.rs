@@ -53,6 +53,15 @@ pub struct Beyond {
 /// What becomes visible, at the moment it does.
 #[derive(Debug, Clone)]
 pub enum News {
+    /// Where a table stands as somebody begins to follow it.
+    Begin {
+        /// The table.
+        table: String,
+        /// Journal that the positions belong to, a UUID.
+        source: String,
+        /// All of the table that came by this position became visible before, or never will.
+        through: Position,
+    },
     /// Rows of a table.
     Rows {
         /// The table.
@@ -61,6 +70,8 @@ pub enum News {
         source: String,
         /// The rows; those of late readings may have lower positions than rows before them.
         batch: TailBatch,
+        /// All of the table that came by this position is visible with these rows, or never will be.
+        through: Position,
     },
     /// Whoever follows was too slow, and rows were left out.
     Missed,
@@ -74,7 +85,7 @@ pub trait Tail: Send + Sync + std::fmt::Debug {
     /// The tail of a table, from one instant.
     fn view<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<TailView, Error>>;
 
-    /// What becomes visible in some tables from now on.
+    /// What becomes visible in some tables from now on, after a [`News::Begin`] for each.
     fn follow<'a>(&'a self, tables: &'a [String]) -> BoxFuture<'a, Result<Feed, Error>>;
 }
 

@@ -11,7 +11,7 @@ use futures::{
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use zeugma_lake::{
-    Error,
+    Error, Position,
     seam::{Feed, News, Tail, TailBatch, TailView},
 };
 
@@ -119,17 +119,39 @@ impl Tail for RemoteTail {
     }
 }
 
-/// What a frame of a feed is about; rows of so many bytes follow it.
-#[derive(Debug, Default, Serialize, Deserialize)]
+/// What a frame of a feed says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    /// Nothing, but that the feed lives.
+    Alive,
+    /// As [`News::Begin`].
+    Begin,
+    /// As [`News::Rows`].
+    Rows,
+    /// As [`News::Missed`].
+    Missed,
+}
+
+/// A frame of a feed; rows of so many bytes follow it.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Frame {
+    /// What it says.
+    pub kind: Kind,
     /// The table.
     pub table: String,
     /// Journal that the positions belong to.
     pub source: String,
+    /// The position that it speaks of.
+    pub through: Position,
     /// Length of the rows.
     pub bytes: usize,
-    /// Whether something was left out before it.
-    pub missed: bool,
+}
+
+impl Frame {
+    /// A frame that says no more than that.
+    pub fn of(kind: Kind) -> Frame {
+        Frame { kind, table: String::new(), source: String::new(), through: 0, bytes: 0 }
+    }
 }
 
 /// Frames of a feed as they arrive.
@@ -157,13 +179,8 @@ impl Frames {
                     }
                 }
                 let rows: Vec<u8> = self.bytes.drain(..from + frame.bytes).skip(from).collect();
-                if frame.missed {
-                    return Ok(Some(News::Missed));
-                }
-                if let Some(batch) =
-                    (!rows.is_empty()).then(|| decode(&rows)).transpose()?.and_then(|mut rows| rows.pop())
-                {
-                    return Ok(Some(News::Rows { table: frame.table, source: frame.source, batch }));
+                if let Some(news) = news(frame, &rows)? {
+                    return Ok(Some(news));
                 }
             } else if !self.more().await? {
                 return Ok(None);
@@ -176,6 +193,16 @@ impl Frames {
         let chunk = chunk.map_err(|_| Error::Tail("its feed is silent".into()))?.map_err(failed)?;
         Ok(chunk.inspect(|chunk| self.bytes.extend_from_slice(chunk)).is_some())
     }
+}
+
+/// What a frame says, with the rows that follow it; none where it only lives.
+fn news(Frame { kind, table, source, through, .. }: Frame, rows: &[u8]) -> Result<Option<News>, Error> {
+    Ok(match kind {
+        Kind::Alive => None,
+        Kind::Begin => Some(News::Begin { table, source, through }),
+        Kind::Rows => decode(rows)?.pop().map(|batch| News::Rows { table, source, batch, through }),
+        Kind::Missed => Some(News::Missed),
+    })
 }
 
 async fn read(response: Response) -> Result<TailView, Error> {

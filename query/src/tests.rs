@@ -18,7 +18,7 @@ use futures::{
 };
 use zeugma_lake::{
     Lake, Lease, Position, Shelf, Store,
-    seam::{Feed, Tail, TailBatch, TailView},
+    seam::{Feed, News, Tail, TailBatch, TailView},
 };
 use zeugma_schemas::{
     batch::{Builder, Origin},
@@ -64,8 +64,11 @@ impl Tail for Script {
         async move { view }.boxed()
     }
 
-    fn follow<'a>(&'a self, _tables: &'a [String]) -> BoxFuture<'a, Result<Feed, zeugma_lake::Error>> {
-        async { Ok(futures::stream::pending().boxed()) }.boxed()
+    fn follow<'a>(&'a self, tables: &'a [String]) -> BoxFuture<'a, Result<Feed, zeugma_lake::Error>> {
+        let begin =
+            |table: &String| Ok(News::Begin { table: table.clone(), source: SOURCE.into(), through: 0 });
+        let begin: Vec<_> = tables.iter().map(begin).collect();
+        async { Ok(futures::stream::iter(begin).chain(futures::stream::pending()).boxed()) }.boxed()
     }
 }
 

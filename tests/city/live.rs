@@ -9,6 +9,8 @@ use zeugma_tests::{City, city::PATIENCE};
 struct Events {
     answer: reqwest::Response,
     text: String,
+    /// The last id, which a browser sends when it has lost the connection.
+    last_id: String,
 }
 
 #[derive(Debug, PartialEq)]
@@ -25,7 +27,7 @@ impl Events {
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), 200, "{url}");
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
-        let mut events = Events { answer, text: String::new() };
+        let mut events = Events { answer, text: String::new(), last_id: String::new() };
         // The first block is a comment and how long to wait before another connection.
         while !events.text.contains("\n\n") {
             events.more().await;
@@ -40,21 +42,30 @@ impl Events {
         self.text.push_str(&String::from_utf8_lossy(&chunk.unwrap().expect("the stream goes on")));
     }
 
+    /// The next block; of one that is only a comment, or an id, there is no event.
+    async fn block(&mut self) -> Option<Event> {
+        let end = loop {
+            match self.text.find("\n\n") {
+                Some(end) => break end,
+                None => self.more().await,
+            }
+        };
+        let block: String = self.text.drain(..end + 2).collect();
+        let field = |name: &str| {
+            let line = block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            line.unwrap_or_default().to_owned()
+        };
+        if !field("id").is_empty() {
+            self.last_id = field("id");
+        }
+        let data = || serde_json::from_str(&field("data")).unwrap();
+        (!field("event").is_empty()).then(|| Event { name: field("event"), id: field("id"), data: data() })
+    }
+
     async fn next(&mut self) -> Event {
         loop {
-            if let Some(end) = self.text.find("\n\n") {
-                let block: String = self.text.drain(..end + 2).collect();
-                let field = |name: &str| {
-                    let line = block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-                    line.unwrap_or_default().to_owned()
-                };
-                // Comments keep the connection alive.
-                if !field("event").is_empty() {
-                    let data = serde_json::from_str(&field("data")).unwrap();
-                    return Event { name: field("event"), id: field("id"), data };
-                }
-            } else {
-                self.more().await;
+            if let Some(event) = self.block().await {
+                return event;
             }
         }
     }
@@ -125,6 +136,49 @@ async fn lost_connection_goes_on_where_it_ended_as_long_as_the_tail_has_it() {
     assert_eq!(events.next().await.name, "missed");
     city.publish(SQUARE, parking(6)).await;
     assert_eq!(events.spaces().await.0, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_that_is_lost_within_a_payload_gets_the_rest_of_it() {
+    let city = City::start().await;
+    let url = city.url("/api/v1/live?domain=parking");
+    let mut events = Events::open(&url, None).await;
+    city.publish(SQUARE, format!("[{},{},{}]", parking(0), parking(1), parking(2))).await;
+    let (first, id) = events.spaces().await;
+    assert_eq!((first, id.is_empty()), (0, false));
+    drop(events);
+    let mut events = Events::open(&url, Some(&id)).await;
+    city.publish(SQUARE, parking(3)).await;
+    let mut found = Vec::new();
+    while found.last() != Some(&3) {
+        found.push(events.spaces().await.0);
+    }
+    assert!(found.ends_with(&[1, 2, 3]), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_connection_goes_on_in_domains_that_were_silent() {
+    let city = City::start().await;
+    let url = city.url("/api/v1/live?domain=fleet,parking");
+    let mut events = Events::open(&url, None).await;
+    // Both begin.
+    assert_eq!((events.block().await, events.block().await), (None, None));
+    let nothing_yet = events.last_id.clone();
+    let bus = r#"{"time":1790000000000000,"latitude":38.9,"longitude":22.4}"#;
+    city.publish("city/v1/lamia/fleet/bus-1", bus).await;
+    assert_eq!(events.next().await.data["device"], "bus-1");
+    let after_fleet = events.last_id.clone();
+    drop(events);
+    city.publish(SQUARE, parking(1)).await;
+    let mut events = Events::open(&url, Some(&after_fleet)).await;
+    assert_eq!(events.spaces().await.0, 1);
+    let mut events = Events::open(&url, Some(&nothing_yet)).await;
+    assert_eq!(events.next().await.data["device"], "bus-1");
+    assert_eq!(events.spaces().await.0, 1);
+    // Whoever asks for a domain that it has not followed is told to look for itself.
+    let only_fleet = after_fleet.split(',').find(|part| part.contains("fleet")).unwrap();
+    let mut events = Events::open(&url, Some(only_fleet)).await;
+    assert_eq!(events.next().await.name, "missed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

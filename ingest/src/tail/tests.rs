@@ -111,6 +111,36 @@ async fn rows_whose_sealing_failed_are_in_memory_again() {
     assert_eq!(tail.due("parking").unwrap().through, 3);
 }
 
+#[tokio::test]
+async fn followers_have_come_no_further_than_all_is_decided() {
+    use futures::StreamExt;
+    use zeugma_lake::seam::{News, Tail as _};
+
+    let tail = tail();
+    put(&tail, &[1, 2, 3]);
+    tail.decided(3, &BTreeMap::from([("parking".to_owned(), 3)]));
+    let mut feed = tail.follow(&["parking".to_owned(), "fleet".to_owned()]).await.unwrap();
+    // The sixth is late; then it is decided, and so is the third.
+    tail.undecided(&BTreeMap::from([("parking".to_owned(), 6)]));
+    put(&tail, &[4, 5, 7]);
+    tail.decided(7, &BTreeMap::from([("parking".to_owned(), 6)]));
+    put(&tail, &[6]);
+    tail.decided(7, &BTreeMap::new());
+    put(&tail, &[8]);
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        told.push(match feed.next().await.unwrap().unwrap() {
+            News::Begin { table, through, .. } => (table, Vec::new(), through),
+            News::Rows { table, batch, through, .. } => (table, batch.positions.to_vec(), through),
+            News::Missed => panic!("nothing is missed"),
+        });
+    }
+    let parking = |positions: &[Position], through| ("parking".to_owned(), positions.to_vec(), through);
+    let begin = [parking(&[], 2), ("fleet".to_owned(), Vec::new(), 3)];
+    assert_eq!(told[..2], begin);
+    assert_eq!(told[2..], [parking(&[4, 5, 7], 2), parking(&[6], 5), parking(&[8], 8)]);
+}
+
 #[test]
 fn table_with_nothing_to_commit_releases_nothing() {
     let tail = tail();

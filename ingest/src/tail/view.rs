@@ -30,7 +30,17 @@ impl seam::Tail for Tail {
     }
 
     fn follow<'a>(&'a self, tables: &'a [String]) -> BoxFuture<'a, Result<Feed, LakeError>> {
-        let (news, tables) = (self.shared.news.subscribe(), tables.to_owned());
+        let (begin, news) = {
+            // What is added from now on is told, as that is done under this lock.
+            let state = self.state();
+            let begin = |table: &String| News::Begin {
+                table: table.clone(),
+                source: self.shared.source.clone(),
+                through: state.decided_through(table),
+            };
+            (tables.iter().map(begin).collect::<Vec<_>>(), self.shared.news.subscribe())
+        };
+        let tables = tables.to_owned();
         let feed = stream::unfold(news, |mut news| async {
             match news.recv().await {
                 Ok(some) => Some((some, news)),
@@ -39,10 +49,11 @@ impl seam::Tail for Tail {
             }
         });
         let wanted = move |news: &News| match news {
-            News::Rows { table, .. } => tables.contains(table),
+            News::Begin { table, .. } | News::Rows { table, .. } => tables.contains(table),
             News::Missed => true,
         };
-        let feed = feed.filter(move |news| future::ready(wanted(news))).map(Ok).boxed();
+        let feed = feed.filter(move |news| future::ready(wanted(news)));
+        let feed = stream::iter(begin).chain(feed).map(Ok).boxed();
         future::ready(Ok(feed)).boxed()
     }
 }

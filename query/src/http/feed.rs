@@ -18,7 +18,7 @@ use super::{App, params::Params, tail};
 use crate::{
     Error,
     problem::Problem,
-    remote_tail::{ALIVE, Frame},
+    remote_tail::{ALIVE, Frame, Kind},
 };
 
 /// News of the domains that are named.
@@ -34,17 +34,21 @@ pub async fn feed(State(app): State<App>, RawQuery(query): RawQuery) -> Result<R
 
 async fn next(mut feed: Feed) -> Result<Option<(Bytes, Feed)>, Error> {
     let frame = match tokio::time::timeout(ALIVE, feed.next()).await {
-        Err(_) => encode(&Frame::default(), &[])?,
+        Err(_) => encode(&Frame::of(Kind::Alive), &[])?,
         Ok(None) => return Ok(None),
         Ok(Some(news)) => match news? {
-            News::Missed => encode(&Frame { missed: true, ..Frame::default() }, &[])?,
-            News::Rows { table, source, batch } => {
+            News::Missed => encode(&Frame::of(Kind::Missed), &[])?,
+            News::Begin { table, source, through } => {
+                encode(&Frame { table, source, through, ..Frame::of(Kind::Begin) }, &[])?
+            }
+            News::Rows { table, source, batch, through } => {
                 let columns = tail::with_position(batch.rows.schema_ref());
                 let mut writer = StreamWriter::try_new(Vec::new(), &columns)?;
                 tail::write(&mut writer, &batch, &columns)?;
                 writer.finish()?;
                 let rows = writer.into_inner()?;
-                encode(&Frame { table, source, bytes: rows.len(), missed: false }, &rows)?
+                let frame = Frame { table, source, through, bytes: rows.len(), ..Frame::of(Kind::Rows) };
+                encode(&frame, &rows)?
             }
         },
     };

@@ -1,8 +1,9 @@
 //! `/api/v1/live?domain=fleet,parking`: readings as they are accepted, as server-sent events (HTML standard, 9.2).
 //!
-//! Each event `reading` holds one reading as JSON, with its domain. Its id says how far each domain has come, so
+//! Each event `reading` holds one reading as JSON, with its domain. The last id says how far each domain has come, so
 //! that a browser that lost the connection gets what came meanwhile, as long as that is not in the lake alone;
-//! an event `missed` says that something was left out, and that `/latest` should be asked again.
+//! an event `missed` says that something was left out, and that `/latest` should be asked again. No reading is left
+//! out without it, and one may come twice around a lost connection: tenant, device and time tell.
 
 use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
@@ -19,21 +20,29 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 use serde_json::json;
 use zeugma_lake::{
-    Position, find, layout,
-    seam::{Feed, News, Tail, TailBatch},
+    Position, layout,
+    seam::{News, Tail, TailBatch},
 };
 
 use super::{
     App,
     params::{Params, invalid},
+    tail::read_sealed,
 };
 use crate::{Error, Grant, problem::Problem};
 
 /// Streams that are open at once; each is a connection and a place among those who follow.
 pub const STREAMS_MAX: usize = 1_000;
+
+/// Readings of a domain, of all tenants, that are looked through for somebody who lost the connection: those of ten
+/// seconds at 10,000 a second. Whoever was away for longer is told to ask `/latest` again.
+const RESUME_ROWS_MAX: usize = 100_000;
 
 /// A browser that lost the connection waits so long.
 const RETRY: Duration = Duration::from_secs(2);
@@ -49,7 +58,10 @@ struct Live {
     come: Come,
 }
 
-/// The journal, and the last position of each domain that was sent.
+/// What is told, or why it is not.
+type Told = Result<News, Error>;
+
+/// The journal, and the position through which everything of a domain was sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Come {
     source: String,
@@ -70,21 +82,23 @@ pub async fn live(
     let place = app.streams.clone().try_acquire_owned().map_err(busy)?;
     let own = |ids: Vec<&str>| ids.into_iter().map(str::to_owned).collect();
     let come = headers.get("last-event-id").and_then(|id| Come::read(id.to_str().ok()?));
-    let mut feed = tail.follow(&domains).await.map_err(Error::from)?;
-    let before = match &come {
-        Some(come) => resume(tail.as_ref(), &domains, come, &mut feed).await?,
-        None => Vec::new(),
-    };
+    let feed = tail.follow(&domains).await.map_err(Error::from)?.map_err(Error::from);
+    let mut before = Vec::new();
+    if let Some(come) = &come {
+        for domain in &domains {
+            before.push(meanwhile(tail.as_ref(), domain, come).await?);
+        }
+    }
     let mut live = Live {
         grant: app.grant(&headers),
         tenants: own(params.ids("tenant")?),
         devices: own(params.ids("device")?),
         come: come.unwrap_or_default(),
     };
-    let feed = stream::iter(before).map(Ok).chain(feed).take_until(app.stopping.clone().cancelled_owned());
-    let events = feed.map(move |news| {
+    let feed = stream::iter(before).flatten().chain(feed);
+    let events = feed.take_until(app.stopping.clone().cancelled_owned()).map(move |news| {
         let _place = &place;
-        match news.map_err(Error::from).and_then(|news| live.events(&news)) {
+        match news.and_then(|news| live.events(&news)) {
             Ok(events) => events,
             Err(error) => {
                 tracing::warn!(%error, "a stream of readings has a gap");
@@ -109,71 +123,68 @@ async fn domains(app: &App, params: &Params) -> Result<Vec<String>, Error> {
     Ok(domains)
 }
 
-/// What came since the last connection and is still in the tail; the feed goes on behind it.
-async fn resume(
-    tail: &dyn Tail,
-    domains: &[String],
-    come: &Come,
-    feed: &mut Feed,
-) -> Result<Vec<News>, Error> {
-    let (mut news, mut seen) = (Vec::new(), BTreeMap::new());
-    for domain in domains {
-        let view = match tail.view(domain).await {
-            Ok(view) => view,
-            Err(zeugma_lake::Error::NoTable { .. }) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let known = come.through.get(domain).filter(|_| come.source == view.source);
-        let parted = known.is_some_and(|after| {
-            *after < view.released_through || view.sealed.iter().any(|sealed| sealed.is_parted_by(*after))
-        });
-        if parted || come.source != view.source {
-            news.push(News::Missed);
-        }
-        let after = known.copied().unwrap_or(0).max(view.released_through);
-        let rows = |batch| News::Rows { table: domain.clone(), source: view.source.clone(), batch };
-        for sealed in view.sealed.iter().filter(|sealed| sealed.lies_beyond(after)) {
-            for file in sealed.files() {
-                let mut read = std::pin::pin!(find::read(&sealed.store(), file, sealed.columns()).await?);
-                while let Some(batch) = read.try_next().await? {
-                    let positions = vec![*sealed.positions().end(); batch.num_rows()].into();
-                    news.push(rows(TailBatch { rows: batch, positions }));
-                }
-            }
-        }
-        news.extend(view.batches.iter().filter_map(|batch| batch.clone().split(after).1).map(rows));
-        let last = view.batches.iter().filter_map(|batch| batch.positions.last().copied());
-        seen.insert(domain.clone(), last.max().unwrap_or(0));
+/// What came in a domain since the last connection and is still in the tail. The feed was begun before, so what came
+/// since stands there.
+async fn meanwhile(tail: &dyn Tail, domain: &str, come: &Come) -> Result<BoxStream<'static, Told>, Error> {
+    let view = match tail.view(domain).await {
+        Ok(view) => view,
+        Err(zeugma_lake::Error::NoTable { .. }) => return Ok(stream::empty().boxed()),
+        Err(error) => return Err(error.into()),
+    };
+    let missed = || stream::iter([Ok(News::Missed)]).boxed();
+    let known = come.through.get(domain).filter(|_| come.source == view.source);
+    let Some(after) = known.copied().filter(|after| *after >= view.released_through) else {
+        return Ok(missed());
+    };
+    let sealed: Vec<_> = view.sealed.into_iter().filter(|sealed| *sealed.positions().end() > after).collect();
+    let in_memory: Vec<_> = view.batches.into_iter().filter_map(|batch| batch.split(after).1).collect();
+    let rows: usize = sealed.iter().map(|sealed| sealed.rows()).sum();
+    if rows + in_memory.iter().map(|batch| batch.rows.num_rows()).sum::<usize>() > RESUME_ROWS_MAX {
+        return Ok(missed());
     }
-    // What was fed before the views were taken stands in them.
-    while let Some(Some(fed)) = feed.next().now_or_never() {
-        match fed? {
-            News::Rows { table, source, batch } => {
-                let beyond = batch.split(seen.get(&table).copied().unwrap_or(0)).1;
-                news.extend(beyond.map(|batch| News::Rows { table, source, batch }));
-            }
-            News::Missed => news.push(News::Missed),
-        }
-    }
-    Ok(news)
+    let (table, source) = (domain.to_owned(), view.source);
+    let sealed =
+        stream::iter(sealed).flat_map(|sealed| read_sealed(sealed.clone(), sealed.columns().clone()));
+    // Where this is broken off it begins anew, so nobody has come any further before its end.
+    let rows =
+        move |batch| News::Rows { table: table.clone(), source: source.clone(), batch, through: after };
+    Ok(sealed.chain(stream::iter(in_memory).map(Ok)).map_ok(rows).boxed())
 }
 
 impl Live {
     fn events(&mut self, news: &News) -> Result<Vec<Event>, Error> {
-        let News::Rows { table, source, batch } = news else { return Ok(vec![missed()]) };
-        if self.come.source != *source {
-            self.come = Come { source: source.clone(), ..Come::default() };
+        match news {
+            News::Missed => Ok(vec![missed()]),
+            News::Begin { table, source, through } => {
+                self.come.reach(source, table, *through);
+                // Without data it is no event; a browser remembers the id.
+                Ok(vec![Event::default().id(self.come.to_string())])
+            }
+            News::Rows { table, source, batch, through } => self.readings(table, source, batch, *through),
         }
+    }
+
+    fn readings(
+        &mut self,
+        table: &str,
+        source: &str,
+        batch: &TailBatch,
+        through: Position,
+    ) -> Result<Vec<Event>, Error> {
         let kept = self.kept(&batch.rows)?;
         let mut lines = LineDelimitedWriter::new(Vec::new());
         lines.write(&layout::without_date(&filter_record_batch(&batch.rows, &kept)?)?)?;
         let lines = lines.into_inner();
         let lines = String::from_utf8_lossy(&lines);
         let positions = batch.positions.iter().zip(&kept).filter(|(_, kept)| *kept == Some(true));
+        let positions: Vec<Position> = positions.map(|(position, _)| *position).collect();
         let domain = json!(table).to_string();
-        let mut events = Vec::with_capacity(batch.positions.len());
-        for (line, (position, _)) in lines.lines().zip(positions) {
-            self.come.reach(table, *position);
+        let mut events = Vec::with_capacity(positions.len());
+        for (row, line) in lines.lines().enumerate() {
+            // Readings of one payload have one position, which is reached with the last of them.
+            if positions.get(row + 1) != Some(&positions[row]) {
+                self.come.reach(source, table, positions[row].min(through));
+            }
             let data = format!("{{\"domain\":{domain},{}", &line[1..]);
             events.push(Event::default().event("reading").id(self.come.to_string()).data(data));
         }
@@ -213,8 +224,11 @@ impl Come {
         Some(Come { source: source.to_owned(), through })
     }
 
-    /// Late readings come with lower positions; what was reached stays reached.
-    fn reach(&mut self, domain: &str, position: Position) {
+    /// Late readings come with lower positions; what was reached of a journal stays reached.
+    fn reach(&mut self, source: &str, domain: &str, position: Position) {
+        if self.source != source {
+            *self = Come { source: source.to_owned(), ..Come::default() };
+        }
         let through = self.through.entry(domain.to_owned()).or_default();
         *through = position.max(*through);
     }
@@ -238,12 +252,14 @@ mod tests {
 
     #[test]
     fn id_says_how_far_each_domain_has_come() {
-        let mut come = Come { source: "a-b".into(), ..Come::default() };
-        come.reach("fleet", 17);
-        come.reach("parking", 12);
-        come.reach("fleet", 9);
+        let mut come = Come::default();
+        come.reach("a-b", "fleet", 17);
+        come.reach("a-b", "parking", 12);
+        come.reach("a-b", "fleet", 9);
         assert_eq!(come.to_string(), "a-b:fleet=17,parking=12");
-        assert_eq!(Come::read(&come.to_string()), Some(come));
+        assert_eq!(Come::read(&come.to_string()), Some(come.clone()));
+        come.reach("c", "fleet", 3);
+        assert_eq!(come.to_string(), "c:fleet=3");
         for id in ["", "a-b", "a-b:", "a-b:fleet", "a-b:fleet=x"] {
             assert_eq!(Come::read(id), None, "{id}");
         }

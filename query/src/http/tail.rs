@@ -81,7 +81,7 @@ fn rows(view: TailView, columns: SchemaRef) -> impl Stream<Item = Result<TailBat
 }
 
 /// Sealed rows are committed all or none, so the last position of all of them stands for each.
-fn read_sealed(
+pub fn read_sealed(
     sealed: Arc<Sealed>,
     columns: SchemaRef,
 ) -> impl Stream<Item = Result<TailBatch, Error>> + Send {
