@@ -19,7 +19,7 @@ pub const PIECES_OF_A_CORE: usize = 16;
 pub const PIECES_OF_A_CORE_FOR_ONE_TENANT: usize = 4;
 
 /// So many pieces of some files, each with what one of so many cores takes first. A row group is read as part of the piece
-/// that its middle lies in.
+/// that its first page lies in.
 pub fn deal(
     files: Vec<PartitionedFile>,
     cores: usize,

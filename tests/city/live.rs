@@ -185,6 +185,7 @@ async fn lost_connection_goes_on_in_domains_that_were_silent() {
 async fn open_streams_do_not_hold_up_a_stop() {
     let mut city = City::start().await;
     let mut events = Events::open(&city.url("/api/v1/live?domain=parking"), None).await;
+    assert_eq!(events.block().await, None);
     let stopping = tokio::time::timeout(Duration::from_secs(6), city.stop());
     stopping.await.expect("a stop that waits for no browser");
     assert!(events.answer.chunk().await.ok().flatten().is_none(), "the stream has ended");
