@@ -2,13 +2,15 @@
 //!
 //! New files are written where nobody knows them yet; only the commit, one attempt, needs the table for itself.
 //! If the files to be replaced have gone by then, the work is thrown away. What a kill leaves behind are files
-//! that no version has, which [vacuum](crate::upkeep) deletes.
+//! that no version has, and what a commit without an answer leaves are files that one may have yet; where none has,
+//! [vacuum](crate::upkeep) deletes them.
 
 use std::{collections::HashSet, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use deltalake_core::{
-    kernel::{Action, Add, Transaction},
+    DeltaTableError,
+    kernel::{Action, Add, Transaction, transaction::TransactionError},
     protocol::DeltaOperation,
 };
 use object_store::{ObjectStore, buffered::BufWriter, path::Path};
@@ -77,12 +79,12 @@ impl Replacement<'_> {
         match table.load().await {
             // The answer was lost, not the commit.
             Ok(snapshot) if self.is_done_in(&snapshot, &paths, readable_from) => Ok(snapshot),
-            Ok(_) => {
+            Ok(_) if is_refused(&failed) => {
                 discard(store, &paths).await;
                 Err(failed)
             }
-            // Whether the commit happened is open, so the files stay.
-            Err(_) => Err(failed),
+            // Whether the commit happened, or happens yet, is open, so the files stay.
+            _ => Err(failed),
         }
     }
 
@@ -182,6 +184,18 @@ impl NewFile {
 impl Written {
     fn add(&self, now_ms: i64) -> Add {
         sealed::add(self.path.clone(), self.bytes, &self.statistics.to_json(), now_ms)
+    }
+}
+
+/// Whether a commit has not happened and never will: it was not tried, or another version has its place. A store
+/// that did not answer may still be at work on it.
+fn is_refused(error: &Error) -> bool {
+    match error {
+        Error::Fenced { .. } | Error::Conflict { .. } => true,
+        Error::Delta(DeltaTableError::Transaction { source }) => {
+            matches!(source, TransactionError::MaxCommitAttempts(_))
+        }
+        _ => false,
     }
 }
 

@@ -2,8 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use zeugma_lake::{Lake, Snapshot};
-use zeugma_tests::{City, peers, program};
+use futures::TryStreamExt;
+use zeugma_lake::{
+    Lake, Lease, Shelf, Snapshot, Store, Table,
+    compact::{Compaction, FILE_ROWS_MAX, Wanted, plan},
+    find,
+    upkeep::KEEP_MIN,
+};
+use zeugma_schemas::{
+    batch::{Builder, Origin},
+    domain::{Domain, Domains},
+    payload::readings,
+};
+use zeugma_tests::{
+    City, peers, program,
+    simulation::store::{SimStore, StoreFault},
+};
 
 const BUS: &str = "city/v1/lamia/fleet/bus-1";
 
@@ -117,4 +131,99 @@ async fn other_engines_see_the_same_rows_of_a_compacted_table() {
     for engine in ["deltalake", "polars", "duckdb"] {
         assert_eq!(theirs[engine], serde_json::json!(ours), "{engine}");
     }
+}
+
+/// A table of three commits of a row each, over a store that fails.
+struct Scene {
+    store: Arc<SimStore>,
+    shelf: Shelf,
+    lease: Lease,
+    table: Table,
+    domain: Arc<Domain>,
+}
+
+impl Scene {
+    async fn new() -> Scene {
+        let store = Arc::<SimStore>::default();
+        let url = "memory:///".parse().unwrap();
+        let lake = Lake::open_in(Store::with_root(store.clone(), url).unwrap()).await.unwrap();
+        let lease = Lease::take(lake.store(), "source-a", 0).await.unwrap();
+        let domain = Domains::builtin().get("fleet").unwrap().clone();
+        let table = lake.table("fleet");
+        table.ensure(domain.columns()).await.unwrap();
+        table.fence(&lease).await.unwrap();
+        let shelf = Shelf::with_store(Arc::<SimStore>::default(), &lease);
+        let scene = Scene { store, shelf, lease, table, domain };
+        for n in 1..=3 {
+            scene.commit(n).await;
+        }
+        scene
+    }
+
+    async fn commit(&self, n: u64) {
+        let mut builder = Builder::new(self.domain.clone());
+        let origin = Origin { tenant: "lamia", device: "bus-1", received_at_us: 1_790_000_100_000_000 };
+        for reading in readings(&self.domain, &payload(n as usize), origin.received_at_us) {
+            builder.push(origin, &reading.unwrap());
+        }
+        let rows = builder.finish().unwrap();
+        let sealed = self.shelf.seal("fleet", n..=n, rows.schema(), vec![rows], 0).await.unwrap();
+        self.table.commit(&[Arc::new(sealed)], &self.lease, n).await.unwrap();
+    }
+
+    /// Compacts; the store says nothing of its commit, and has not done it when it is looked for.
+    async fn compact_unanswered(&self) {
+        let compaction = Compaction {
+            table: self.table.clone(),
+            columns: self.domain.columns().clone(),
+            lease: self.lease.clone(),
+            file_rows_max: FILE_ROWS_MAX,
+            number: 0,
+        };
+        let job = plan(self.table.load().await.unwrap().files(), Wanted::OneRun).pop().unwrap();
+        self.store.arm(StoreFault::Late, 0);
+        assert!(compaction.run(&job, 0, drop).await.is_err());
+    }
+
+    /// How many files and rows the table has.
+    async fn count(&self) -> (usize, usize) {
+        let snapshot = self.table.load().await.unwrap();
+        let mut rows = 0;
+        for file in snapshot.files() {
+            let read = find::read(&self.table.store().root(), file, self.domain.columns()).await.unwrap();
+            let batches: Vec<_> = read.try_collect().await.expect("the file is there");
+            rows += batches.iter().map(|batch| batch.num_rows()).sum::<usize>();
+        }
+        (snapshot.files().len(), rows)
+    }
+
+    /// How many data files lie in the store.
+    async fn files(&self) -> usize {
+        let paths = self.table.store().list("fleet").await.unwrap();
+        paths.iter().filter(|path| !path.contains("_delta_log")).count()
+    }
+}
+
+#[tokio::test]
+async fn compaction_whose_commit_lands_late_loses_no_rows() {
+    let scene = Scene::new().await;
+    scene.compact_unanswered().await;
+    scene.store.land().await;
+    assert_eq!(scene.count().await, (1, 3));
+}
+
+#[tokio::test]
+async fn files_of_a_compaction_whose_commit_never_landed_go_with_a_vacuum() {
+    let scene = Scene::new().await;
+    scene.compact_unanswered().await;
+    // Another commit has its place when it arrives.
+    scene.commit(4).await;
+    scene.store.land().await;
+    assert_eq!(scene.count().await, (4, 4));
+    let now_ms = chrono::Utc::now().timestamp_millis();
+    assert_eq!(scene.table.vacuum(&scene.lease, KEEP_MIN, now_ms).await.unwrap(), 0);
+    assert_eq!(scene.files().await, 4 + 1);
+    let later_ms = now_ms + 2 * KEEP_MIN.as_millis() as i64;
+    assert_eq!(scene.table.vacuum(&scene.lease, KEEP_MIN, later_ms).await.unwrap(), 1);
+    assert_eq!(scene.count().await, (4, 4));
 }

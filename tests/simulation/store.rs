@@ -1,4 +1,4 @@
-//! An object store that goes away, loses answers, and is slow where it is told to be.
+//! An object store that goes away, loses answers, does late what it was asked, and is slow where it is told to be.
 
 use std::{
     fmt,
@@ -23,6 +23,8 @@ use tokio::sync::Notify;
 pub enum StoreFault {
     /// It is done, and its answer is lost.
     LostAnswer,
+    /// It is said to have failed, and is under way until it [lands](SimStore::land).
+    Late,
     /// It is not done.
     Refused,
     /// The put of a data file is not done.
@@ -39,6 +41,8 @@ pub struct SimStore {
     objects: InMemory,
     /// With the number of puts of its kind that pass before it.
     fault: Mutex<Option<(StoreFault, u8)>>,
+    /// Puts that are under way, though whoever sent them has given up.
+    late: Mutex<Vec<(Path, PutPayload, PutOptions)>>,
     away: AtomicBool,
     gate: Arc<Gate>,
 }
@@ -79,8 +83,13 @@ impl Gate {
 
 impl Default for SimStore {
     fn default() -> SimStore {
-        let objects = InMemory::new();
-        SimStore { objects, fault: Mutex::default(), away: AtomicBool::new(false), gate: Arc::default() }
+        SimStore {
+            objects: InMemory::new(),
+            fault: Mutex::default(),
+            late: Mutex::default(),
+            away: AtomicBool::new(false),
+            gate: Arc::default(),
+        }
     }
 }
 
@@ -93,6 +102,14 @@ impl SimStore {
     /// Whether the fault that was armed has not happened yet.
     pub fn is_armed(&self) -> bool {
         self.fault().is_some()
+    }
+
+    /// What is under way arrives; nobody hears whether it was still wanted.
+    pub async fn land(&self) {
+        let late = std::mem::take(&mut *self.late());
+        for (location, payload, options) in late {
+            drop(self.objects.put_opts(&location, payload, options).await);
+        }
     }
 
     /// Whether nothing answers any more.
@@ -116,6 +133,10 @@ impl SimStore {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn late(&self) -> MutexGuard<'_, Vec<(Path, PutPayload, PutOptions)>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn reach(&self) -> Result<()> {
         if self.away.load(Ordering::SeqCst) { Err(failure("the store is away")) } else { Ok(()) }
     }
@@ -126,7 +147,7 @@ impl SimStore {
         let mut armed = self.fault();
         let (fault, after) = armed.filter(|(fault, _)| match fault {
             StoreFault::DataRefused => data && !log,
-            StoreFault::LostAnswer | StoreFault::Refused => log,
+            StoreFault::LostAnswer | StoreFault::Late | StoreFault::Refused => log,
             // The lease is renewed now and then, whatever else happens.
             StoreFault::AnyLost | StoreFault::Gone => !location.as_ref().contains("_zeugma/lease"),
         })?;
@@ -157,6 +178,10 @@ impl ObjectStore for SimStore {
             Some(StoreFault::LostAnswer | StoreFault::AnyLost) => {
                 self.objects.put_opts(location, payload, options).await?;
                 Err(failure("the answer was lost"))
+            }
+            Some(StoreFault::Late) => {
+                self.late().push((location.clone(), payload, options));
+                Err(failure("no answer came in time"))
             }
             Some(_) => Err(failure("the put was refused")),
         }

@@ -92,6 +92,9 @@ impl World {
     }
 
     async fn step(&mut self) -> Wrong {
+        if self.random.u8(..4) == 0 {
+            self.store.land().await;
+        }
         match self.random.u8(..100) {
             0..26 => {
                 let publish = self.devices.next(&mut self.random, self.clock_us.load(Ordering::SeqCst));
@@ -313,6 +316,7 @@ impl World {
     /// All faults end; everything is sent, accepted, decided, committed, and compared.
     async fn finish(&mut self) -> Wrong {
         self.store.calm();
+        self.store.land().await;
         self.disk.calm();
         if let Some(running) = &self.running {
             running.shelf.calm();

@@ -42,11 +42,12 @@ impl World {
     }
 
     pub(super) fn harm_store(&mut self) {
-        let fault = match self.random.u8(..6) {
+        let fault = match self.random.u8(..7) {
             0 => StoreFault::Refused,
             1 => StoreFault::DataRefused,
             2 | 3 => StoreFault::LostAnswer,
-            4 => {
+            4 => StoreFault::Late,
+            5 => {
                 self.store.set_away(true);
                 return self.note("the store is away");
             }
