@@ -1,14 +1,17 @@
 //! The compactor: chooses what of a table is merged, and has it merged.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::watch;
 use uuid::Uuid;
 use zeugma_lake::{
-    Error, Lake, Lease, Table,
+    Error, Lake, Lease, Snapshot, Table,
     compact::{Compacted, Compaction, FILE_ROWS_MAX, Job, Progress, Wanted, plan},
 };
 use zeugma_schemas::{batch::date_of, dead_letter};
@@ -57,7 +60,9 @@ impl Compactor {
         Ok(())
     }
 
-    /// Merges all runs of each span of dates of a table, or of all tables, into one.
+    /// Merges all runs of each span of dates of a table, or of all tables, into one: those that are there when its
+    /// turn comes. What is committed meanwhile is left alone, or a span that takes longer to write than the next
+    /// commit takes to come would be written again without end.
     ///
     /// # Errors
     /// [`Error::NoTable`] where there is no such table; else as [`Compaction::run`].
@@ -69,8 +74,11 @@ impl Compactor {
         let mut progress = Progress::default();
         for table in self.chosen(only)? {
             progress.table = table.name().to_owned();
+            let mut files = paths(&*table.load().await?);
             loop {
-                let jobs = plan(table.load().await?.files(), Wanted::OneRun);
+                let snapshot = table.load().await?;
+                let there = snapshot.files().iter().filter(|file| files.contains(&file.path));
+                let jobs = plan(&there.cloned().collect::<Vec<_>>(), Wanted::OneRun);
                 if jobs.is_empty() {
                     break;
                 }
@@ -80,9 +88,10 @@ impl Compactor {
                         progress.rows += rows as u64;
                         report(&progress);
                     };
-                    let files = self.run(&table, &job, written).await?.files;
+                    let merged = self.run(&table, &job, written).await?.files;
                     progress.files_before += job.files() as u64;
-                    progress.files_after += files as u64;
+                    progress.files_after += merged.len() as u64;
+                    files.extend(merged);
                 }
             }
         }
@@ -127,6 +136,11 @@ impl Compactor {
         }
         Ok(compacted)
     }
+}
+
+/// Paths of all files of a table.
+fn paths(snapshot: &Snapshot) -> HashSet<String> {
+    snapshot.files().iter().map(|file| file.path.clone()).collect()
 }
 
 /// Compacts the tables of a lake on which no writer runs.
@@ -175,3 +189,6 @@ async fn compact_held(
     let compactor = Compactor { known, lease: lease.clone(), clock, count: AtomicU64::new(0), metrics: None };
     compactor.compact_to_one_run(only, report).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,7 @@ pub struct Progress {
     pub files_before: u64,
     /// Files written instead.
     pub files_after: u64,
-    /// Whether nothing is left to do.
+    /// Whether all is merged that was there when it began.
     pub done: bool,
 }
 
@@ -78,8 +78,8 @@ pub struct Compaction {
 pub struct Compacted {
     /// The table with the new files.
     pub snapshot: Arc<Snapshot>,
-    /// How many they are.
-    pub files: usize,
+    /// Their paths, from the root of the store.
+    pub files: Vec<String>,
 }
 
 impl Compaction {
@@ -99,7 +99,8 @@ impl Compaction {
             rows: Rows::Same,
         };
         let snapshot = replacement.commit(now_ms).await?;
-        Ok(Compacted { snapshot, files: written.len() })
+        let files = written.iter().map(|file| file.path(&self.table)).collect();
+        Ok(Compacted { snapshot, files })
     }
 
     /// Writes the merged rows on a thread that gives way; ends soon after nobody waits for it any more.

@@ -182,6 +182,11 @@ impl NewFile {
 }
 
 impl Written {
+    /// Its path from the root of the store.
+    pub fn path(&self, table: &Table) -> String {
+        table.path(&self.path)
+    }
+
     fn add(&self, now_ms: i64) -> Add {
         sealed::add(self.path.clone(), self.bytes, &self.statistics.to_json(), now_ms)
     }

@@ -61,8 +61,8 @@ pub enum Command {
     DeadLetters(dead_letters::Command),
     /// Merge the files of dates that belong together, up to 64, into one sorted run
     ///
-    /// A running writer does what is worth its price by itself; this does all that can be done, as before an
-    /// export or a measurement. It can be stopped: what is merged stays merged.
+    /// A running writer does what is worth its price by itself; this merges all that is there when it begins, as
+    /// before an export or a measurement. It can be stopped: what is merged stays merged.
     Compact(compact::Args),
     /// Erase everything of a device or a tenant that came up to now, and print the proof
     ///
