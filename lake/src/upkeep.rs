@@ -12,8 +12,8 @@ use deltalake_core::{
     checkpoints::{cleanup_expired_logs_for, create_checkpoint},
     operations::vacuum::{Clock, VacuumMode},
 };
-use futures::StreamExt;
-use object_store::path::Path;
+use futures::{StreamExt, TryStreamExt};
+use object_store::{ObjectMeta, ObjectStore, path::Path};
 use serde::Deserialize;
 
 use crate::{Error, Lease, Table};
@@ -61,13 +61,29 @@ impl Table {
         }
         self.write_checkpoint(&delta).await?;
         let cutoff_ms = now_ms - millis(keep.max(KEEP_MIN));
-        let deleted = cleanup_expired_logs_for(version, delta.log_store().as_ref(), cutoff_ms, None).await?;
+        let deleted = self.delete_log_replaced_by(&delta, cutoff_ms).await?;
         if deleted > 0 {
             // What is loaded knows files of the log that are gone by now.
             self.forget().await;
         }
         tracing::debug!(table = self.name(), version, deleted, "checkpoint written");
         Ok(true)
+    }
+
+    /// Deletes the log of versions that were replaced at a moment or before it, as far as a checkpoint does without
+    /// it; answers how many entries went.
+    async fn delete_log_replaced_by(&self, delta: &DeltaTable, at_ms: i64) -> Result<usize, Error> {
+        // The newest version of then was replaced later, however old it was.
+        let Some(first) = self.newest_at(at_ms).await? else { return Ok(0) };
+        Ok(cleanup_expired_logs_for(first, delta.log_store().as_ref(), at_ms, None).await?)
+    }
+
+    /// The version that was the newest at a moment; `None` where the log does not go back so far.
+    async fn newest_at(&self, at_ms: i64) -> Result<Option<u64>, Error> {
+        let folder = Path::from(self.path("_delta_log"));
+        let entries: Vec<ObjectMeta> = self.store().root().list(Some(&folder)).try_collect().await?;
+        let of_then = entries.iter().filter(|entry| entry.last_modified.timestamp_millis() <= at_ms);
+        Ok(of_then.filter_map(|entry| version_of(entry.location.as_ref())).max())
     }
 
     /// Writes a checkpoint of a version that is loaded.
@@ -152,10 +168,7 @@ impl Table {
     }
 
     async fn delete_log_before(&self, version: u64) -> Result<usize, Error> {
-        let of_before = |path: &String| {
-            let number = path.rsplit('/').next().and_then(|name| name.split('.').next()?.parse::<u64>().ok());
-            number.is_some_and(|number| number < version)
-        };
+        let of_before = |path: &String| version_of(path).is_some_and(|number| number < version);
         let mut paths = self.store().list(&format!("{}/_delta_log", self.name())).await?;
         paths.retain(of_before);
         for path in &paths {
@@ -182,6 +195,11 @@ async fn stale(
     // The library's own way to delete them writes two commits, which would be in the way of ours.
     let (_, found) = plan.with_clock(Arc::new(At(now_ms))).with_dry_run(true).await?;
     Ok(found.files_deleted.into_iter().collect())
+}
+
+/// The version that an entry of the log, or a checkpoint, is of.
+fn version_of(path: &str) -> Option<u64> {
+    path.rsplit('/').next()?.split('.').next()?.parse().ok()
 }
 
 fn millis(duration: Duration) -> i64 {

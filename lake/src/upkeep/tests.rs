@@ -4,9 +4,13 @@ use crate::{
     fixture::{rows, seal, shelf, table},
 };
 
+fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
+
 /// Long after everything here was written.
 fn later_ms() -> i64 {
-    chrono::Utc::now().timestamp_millis() + millis(KEEP_DEFAULT) + 60_000
+    now_ms() + millis(KEEP_DEFAULT) + 3_600_000
 }
 
 async fn commit(
@@ -34,7 +38,7 @@ async fn checkpoint_comes_every_hundred_versions_and_spares_readers_the_log_befo
     idle.load().await.unwrap();
     for n in 1..=110 {
         commit(&table, &shelf, &lease, &domains, n).await;
-        let written = table.checkpoint(KEEP_DEFAULT, chrono::Utc::now().timestamp_millis()).await.unwrap();
+        let written = table.checkpoint(KEEP_DEFAULT, now_ms()).await.unwrap();
         // Creating the table was version 0, fencing it version 1.
         assert_eq!(written, n == 99, "after commit {n}");
     }
@@ -71,7 +75,7 @@ async fn vacuum_deletes_what_was_replaced_once_nobody_can_need_it() {
         file_rows_max: FILE_ROWS_MAX,
         number: 0,
     };
-    let now_ms = chrono::Utc::now().timestamp_millis();
+    let now_ms = now_ms();
     compaction.run(&job, now_ms, drop).await.unwrap();
     // What a kill leaves behind; what the holder of the lake has brought and not committed yet.
     let orphan = "parking/run-0-00000.parquet".to_owned();
@@ -99,4 +103,24 @@ async fn vacuum_deletes_what_was_replaced_once_nobody_can_need_it() {
         table.load().await.unwrap().files().iter().map(|file| file.path.clone()).collect();
     let left: Vec<String> = data().await.iter().map(|path| lake.store().path(path).to_string()).collect();
     assert_eq!(left, files);
+}
+
+#[tokio::test]
+async fn newest_version_can_be_read_once_more_when_it_is_replaced_however_old_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_lake, table, lease, domains) = table(&folder).await;
+    let shelf = shelf(&folder, &lease);
+    for n in 1..=98 {
+        commit(&table, &shelf, &lease, &domains, n).await;
+    }
+    // Nothing came for two nights.
+    let old = std::time::SystemTime::now() - 2 * KEEP_DEFAULT;
+    for entry in std::fs::read_dir(folder.path().join("parking/_delta_log")).unwrap() {
+        let file = std::fs::File::options().write(true).open(entry.unwrap().path()).unwrap();
+        file.set_modified(old).unwrap();
+    }
+    let newest = table.load().await.unwrap();
+    commit(&table, &shelf, &lease, &domains, 99).await;
+    assert!(table.checkpoint(KEEP_DEFAULT, now_ms()).await.unwrap());
+    assert_eq!(table.at(newest.version()).await.unwrap().files(), newest.files());
 }
