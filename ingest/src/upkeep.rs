@@ -228,20 +228,32 @@ impl Running {
 
     async fn look_after(&mut self, rules: &Rules, table: &Table) -> Result<(), Error> {
         self.upkeep.retention.apply(rules, table).await?;
-        let (compactor, keep) = (&self.upkeep.compactor, self.upkeep.keep);
         let asked = || !self.requests.is_empty();
-        compactor.compact(table, asked).await?;
-        let now_ms = || (compactor.clock)() / 1_000;
-        if table.checkpoint(keep, now_ms()).await? {
+        self.upkeep.compactor.compact(table, asked).await?;
+        if asked() {
+            return Ok(());
+        }
+        // First, as a checkpoint forgets what was replaced long ago.
+        let vacuumed = self.vacuum_where_due(table).await;
+        let (compactor, keep) = (&self.upkeep.compactor, self.upkeep.keep);
+        if table.checkpoint(keep, self.now_ms()).await? {
             compactor.keep_latest(table).await?;
         }
-        let vacuumed = self.vacuumed.get(table.name());
-        if !asked() && vacuumed.is_none_or(|at| at.elapsed() >= VACUUM_EVERY) {
-            let files = table.vacuum(&compactor.lease, keep, now_ms()).await?;
-            tracing::debug!(table = table.name(), files, "vacuumed");
-            self.vacuumed.insert(table.name().to_owned(), Instant::now());
+        vacuumed
+    }
+
+    async fn vacuum_where_due(&mut self, table: &Table) -> Result<(), Error> {
+        if self.vacuumed.get(table.name()).is_some_and(|at| at.elapsed() < VACUUM_EVERY) {
+            return Ok(());
         }
+        let files = table.vacuum(&self.upkeep.compactor.lease, self.upkeep.keep, self.now_ms()).await?;
+        tracing::debug!(table = table.name(), files, "vacuumed");
+        self.vacuumed.insert(table.name().to_owned(), Instant::now());
         Ok(())
+    }
+
+    fn now_ms(&self) -> i64 {
+        (self.upkeep.compactor.clock)() / 1_000
     }
 
     async fn answer(&self, request: Request) {

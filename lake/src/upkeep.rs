@@ -25,6 +25,11 @@ const CHECKPOINT_VERSIONS: u64 = 100;
 /// as long whatever is asked for.
 pub const KEEP_MIN: Duration = Duration::from_secs(3_600);
 
+/// A checkpoint forgets after seven days which files were replaced. A file that is forgotten goes by when it was
+/// written, too early, or is taken for one that waits for its commit, and stays. So all must be deleted before, also
+/// where the lake is away for most of a day.
+pub const KEEP_MAX: Duration = Duration::from_secs(6 * 24 * 3_600);
+
 /// Files that were replaced because rows of them were erased stay for the longest question, and no longer.
 pub const KEEP_ERASED: Duration = Duration::from_secs(15 * 60);
 
@@ -60,7 +65,7 @@ impl Table {
             return Ok(false);
         }
         self.write_checkpoint(&delta).await?;
-        let cutoff_ms = now_ms - millis(keep.max(KEEP_MIN));
+        let cutoff_ms = now_ms - millis(limited(keep));
         let deleted = self.delete_log_replaced_by(&delta, cutoff_ms).await?;
         if deleted > 0 {
             // What is loaded knows files of the log that are gone by now.
@@ -106,7 +111,7 @@ impl Table {
     ///
     /// Files that the lake's present holder has brought and not committed yet stay, however old.
     pub async fn vacuum(&self, lease: &Lease, keep: Duration, now_ms: i64) -> Result<usize, Error> {
-        self.delete_stale(lease, keep.max(KEEP_MIN), now_ms).await
+        self.delete_stale(lease, limited(keep), now_ms).await
     }
 
     async fn delete_stale(&self, lease: &Lease, keep: Duration, now_ms: i64) -> Result<usize, Error> {
@@ -200,6 +205,11 @@ async fn stale(
 /// The version that an entry of the log, or a checkpoint, is of.
 fn version_of(path: &str) -> Option<u64> {
     path.rsplit('/').next()?.split('.').next()?.parse().ok()
+}
+
+/// How long versions can be asked for, where this is wanted.
+fn limited(keep: Duration) -> Duration {
+    keep.clamp(KEEP_MIN, KEEP_MAX)
 }
 
 fn millis(duration: Duration) -> i64 {

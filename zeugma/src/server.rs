@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use zeugma_ingest::{Clock, Ingest, Status, dead_letters::DeadLetters, upkeep::Asking};
-use zeugma_lake::{Lake, seam::Tail};
+use zeugma_lake::{Lake, seam::Tail, upkeep::KEEP_MAX};
 use zeugma_query::{Components, Writer};
 
 use crate::{Usage, asking, limits::LimitArgs, notify::Notify};
@@ -51,13 +51,14 @@ pub struct WriterArgs {
         value_parser = humantime::parse_duration
     )]
     pub commit_interval: Duration,
-    /// How long a version of a table can still be read after it was replaced, and its files take room; 1h at least
+    /// How long a version of a table can still be read after it was replaced, and its files take room; 1h at
+    /// least, 6d at most
     #[arg(
         long,
         env = "ZEUGMA_KEEP_VERSIONS",
         value_name = "TIME",
         default_value = "24h",
-        value_parser = humantime::parse_duration
+        value_parser = keep_versions
     )]
     pub keep_versions: Duration,
     /// Believe this machine's clock even where most readings of many devices lie ahead of it
@@ -350,6 +351,18 @@ pub fn clock() -> Clock {
 /// An address and a port.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "an address and a port are wanted, as 127.0.0.1:8080".to_owned())
+}
+
+/// How long versions are kept.
+fn keep_versions(text: &str) -> Result<Duration, String> {
+    let keep = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if keep <= KEEP_MAX {
+        return Ok(keep);
+    }
+    let days = KEEP_MAX.as_secs() / 86_400;
+    Err(format!(
+        "versions are kept for {days}d at most; copy what must be read for longer, as with zeugma sql"
+    ))
 }
 
 /// Until there are tokens, nothing but this machine itself is served.

@@ -41,3 +41,17 @@ fn configuration_file_gives_defaults_that_flags_override() {
     let Err(Ended::Wrong(usage)) = parse_text(&line) else { panic!() };
     assert!(usage.0.contains("htttp"), "{usage}");
 }
+
+#[test]
+fn versions_cannot_be_kept_longer_than_the_log_remembers_what_was_replaced() {
+    for (keep, is_right) in [("1h", true), ("6d", true), ("6d 1s", false), ("30d", false), ("soon", false)] {
+        let args = ["zeugma", "up", "--keep-versions", keep].map(OsString::from);
+        match parse(args) {
+            Ok(_) => assert!(is_right, "{keep}"),
+            Err(Ended::Wrong(usage)) => assert!(!is_right && usage.0.contains("keep-versions"), "{usage}"),
+            Err(Ended::Help(_)) => panic!("{keep}"),
+        }
+    }
+    let Err(Ended::Wrong(usage)) = parse_text("zeugma up --keep-versions 30d") else { panic!() };
+    assert!(usage.0.contains("6d at most"), "{usage}");
+}
