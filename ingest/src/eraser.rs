@@ -49,6 +49,8 @@ pub struct Eraser {
 /// Tables from which rows are still to go: merged with later ones, their files could not be told apart any more.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unfinished {
+    /// How many erasures have not done with their rows.
+    erasures: i64,
     /// Nothing is known of the tables yet, so it may be any.
     any: bool,
     tables: BTreeSet<String>,
@@ -60,9 +62,16 @@ impl Unfinished {
         self.any || self.tables.contains(table)
     }
 
-    /// Whether there is none.
+    /// Whether every erasure has done with its rows.
     pub fn is_none(&self) -> bool {
-        !self.any && self.tables.is_empty()
+        self.erasures == 0
+    }
+
+    fn add(&mut self, erasure: &Erasure) {
+        let open = erasure.tables.iter().filter(|table| table.version.is_none());
+        self.tables.extend(open.map(|table| table.table.clone()));
+        self.any |= erasure.tables.is_empty();
+        self.erasures += 1;
     }
 }
 
@@ -77,15 +86,16 @@ impl Eraser {
     /// question finds any of it; old files and versions go once nobody can be reading them.
     ///
     /// # Errors
-    /// Where lake or journal do not answer. What was begun is finished by [`Eraser::go_on`].
+    /// [`Error::NotBegun`] where one that was begun before cannot go on. Where lake or journal do not answer: what was
+    /// begun is finished by [`Eraser::go_on`].
     pub async fn erase(
         &self,
         subject: Subject,
         and_block: bool,
         report: impl Fn(&str) + Sync,
     ) -> Result<Erasure, Error> {
-        if self.parting.tail.end() != End::Decided {
-            self.go_on(&report).await?;
+        if !self.go_on(&report).await?.is_none() {
+            return Err(Error::NotBegun);
         }
         if and_block {
             self.blocked.add(subject.clone()).await?;
@@ -99,29 +109,29 @@ impl Eraser {
     }
 
     /// Takes the steps that are left of erasures which were begun, each at its time; answers where rows are still to
-    /// go.
+    /// go. Rows of one go after those of the other, which would replace files that it knows by their names.
     ///
     /// # Errors
     /// Where the lake does not say what was begun. Why an erasure cannot go on is logged.
     pub async fn go_on(&self, report: &(impl Fn(&str) + Sync)) -> Result<Unfinished, Error> {
-        let (mut unfinished, mut waiting) = (Unfinished::default(), 0);
+        let mut unfinished = Unfinished::default();
         for mut erasure in self.lake.open_erasures().await? {
             self.erased.since(&erasure);
-            let done = match erasure.rows_gone_at_ms() {
-                None => self.take_steps(&mut erasure, report).await,
-                Some(rows_gone_ms) => self.finish(&mut erasure, rows_gone_ms).await,
-            };
-            let Err(error) = done else { continue };
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(id = erasure.id, error, "an erasure cannot go on; trying again");
-            if erasure.rows_gone_at.is_none() {
-                let open = erasure.tables.iter().filter(|table| table.version.is_none());
-                unfinished.tables.extend(open.map(|table| table.table.clone()));
-                unfinished.any |= erasure.tables.is_empty();
-                waiting += 1;
+            match erasure.rows_gone_at_ms() {
+                Some(rows_gone_ms) => {
+                    let finished = self.finish(&mut erasure, rows_gone_ms).await;
+                    is_done(&erasure, finished);
+                }
+                None if unfinished.is_none() => {
+                    let gone = self.take_steps(&mut erasure, report).await;
+                    if !is_done(&erasure, gone) {
+                        unfinished.add(&erasure);
+                    }
+                }
+                None => unfinished.add(&erasure),
             }
         }
-        self.metrics.erasures_waiting.set(waiting);
+        self.metrics.erasures_waiting.set(unfinished.erasures);
         Ok(unfinished)
     }
 
@@ -264,7 +274,12 @@ impl Eraser {
             self.parting.tail.gone_by(table.name(), version);
         }
         erased.version = Some(version);
-        Ok(self.lake.keep_erasure(erasure).await?)
+        let kept = self.lake.keep_erasure(erasure).await;
+        if kept.is_err() {
+            // Whoever goes on may not know it, so rows of the table are still to go.
+            erasure.tables[place].version = None;
+        }
+        Ok(kept?)
     }
 
     /// One commit, noted before and after.
@@ -314,6 +329,15 @@ impl Eraser {
     fn now_ms(&self) -> i64 {
         (self.clock)() / 1_000
     }
+}
+
+/// Whether an erasure could go on; why not is logged.
+fn is_done(erasure: &Erasure, result: Result<(), Error>) -> bool {
+    if let Err(error) = &result {
+        let error = error as &dyn std::error::Error;
+        tracing::warn!(id = erasure.id, error, "an erasure cannot go on; trying again");
+    }
+    result.is_ok()
 }
 
 /// The cut of an erasure in a source's positions; what another source had is all in the lake, or lost.

@@ -90,6 +90,9 @@ pub enum Error {
     /// Something is not erased yet, and will be.
     #[error("not everything is erased yet, and it is tried again: {0}")]
     NotErased(&'static str),
+    /// One erasure goes after the other.
+    #[error("what is being erased must be gone before more is, and it cannot go on: ask again later")]
+    NotBegun,
     /// The client of the broker ended.
     #[error("the broker's client ended")]
     Subscriber(#[from] subscriber::Error),

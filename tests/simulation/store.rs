@@ -29,6 +29,8 @@ pub enum StoreFault {
     Refused,
     /// The put of a data file is not done.
     DataRefused,
+    /// The put of anything is not done.
+    AnyRefused,
     /// The put of anything is done, and its answer is lost.
     AnyLost,
     /// The put of anything is not done, and nothing answers from then on.
@@ -149,7 +151,9 @@ impl SimStore {
             StoreFault::DataRefused => data && !log,
             StoreFault::LostAnswer | StoreFault::Late | StoreFault::Refused => log,
             // The lease is renewed now and then, whatever else happens.
-            StoreFault::AnyLost | StoreFault::Gone => !location.as_ref().contains("_zeugma/lease"),
+            StoreFault::AnyRefused | StoreFault::AnyLost | StoreFault::Gone => {
+                !location.as_ref().contains("_zeugma/lease")
+            }
         })?;
         *armed = after.checked_sub(1).map(|after| (fault, after));
         if armed.is_none() && fault == StoreFault::Gone {
