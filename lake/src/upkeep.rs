@@ -153,8 +153,11 @@ impl Table {
         // Files whose replacement is as old as the erasure, to the millisecond.
         let keep = Duration::from_millis(u64::try_from(now_ms - rows_gone_ms - 1).unwrap_or_default());
         let files = self.delete_stale(lease, keep, now_ms).await?;
-        // Without a checkpoint of this version those behind it could not be told without the log before.
-        self.checkpoint_at(version).await?;
+        // Without a checkpoint of this version those behind it could not be told without the log before. Where
+        // that is deleted, by a later purge or as it was old, nobody may read what lies between it and the newest.
+        if !self.has_checkpoint(version).await? {
+            self.write_checkpoint(&self.delta().await?).await?;
+        }
         let entries = self.delete_log_before(version).await?;
         self.forget().await;
         self.forget_latest_before(version).await?;
@@ -163,13 +166,17 @@ impl Table {
 
     /// Writes a checkpoint of a version, where there is none.
     pub async fn checkpoint_at(&self, version: u64) -> Result<(), Error> {
-        let path = format!("{}/_delta_log/{version:020}.checkpoint.parquet", self.name());
-        if self.store().get(&path).await?.is_some() {
+        if self.has_checkpoint(version).await? {
             return Ok(());
         }
         let mut delta = DeltaTable::new(self.log_store()?);
         delta.load_version(version).await?;
         self.write_checkpoint(&delta).await
+    }
+
+    async fn has_checkpoint(&self, version: u64) -> Result<bool, Error> {
+        let path = format!("{}/_delta_log/{version:020}.checkpoint.parquet", self.name());
+        Ok(self.store().get(&path).await?.is_some())
     }
 
     async fn delete_log_before(&self, version: u64) -> Result<usize, Error> {

@@ -174,6 +174,25 @@ async fn purge_leaves_nothing_that_tells_of_the_erased() {
     assert_eq!(scene.table.vacuum(&scene.lease, Duration::ZERO, later_ms).await.unwrap(), 0);
 }
 
+#[tokio::test]
+async fn purge_has_nothing_left_to_do_after_a_later_one_of_the_same_table() {
+    let scene = Scene::new().await;
+    let now_ms = chrono::Utc::now().timestamp_millis();
+    let mut versions = Vec::new();
+    for (device, number) in [("p2", 7), ("p3", 8)] {
+        let gone = Gone::Of(Subject { tenant: "lamia".into(), device: Some(device.into()) });
+        let removal = Removal { number, ..scene.removal() };
+        let files = scene.table.load().await.unwrap().files().to_vec();
+        let rewritten = removal.write(&gone, files).await.unwrap();
+        versions.push(removal.commit(&rewritten, true, now_ms).await.unwrap().version());
+    }
+    let later_ms = now_ms + KEEP_ERASED.as_millis() as i64;
+    let purge = async |version: u64| scene.table.purge(&scene.lease, version, now_ms, later_ms).await;
+    assert!(purge(versions[1]).await.unwrap().1 > 0);
+    assert_eq!(purge(versions[0]).await.unwrap(), (0, 0));
+    assert_eq!(scene.counts().await, counts([("p1", 150)]));
+}
+
 /// How many objects of a lake have a text, in columns of Parquet files or as they are.
 async fn tells_of(lake: &Lake, text: &str) -> usize {
     let mut found = 0;
