@@ -114,14 +114,16 @@ impl Eraser {
     /// # Errors
     /// Where the lake does not say what was begun. Why an erasure cannot go on is logged.
     pub async fn go_on(&self, report: &(impl Fn(&str) + Sync)) -> Result<Unfinished, Error> {
-        let mut unfinished = Unfinished::default();
+        let (mut unfinished, mut finished) = (Unfinished::default(), true);
         for mut erasure in self.lake.open_erasures().await? {
             self.erased.since(&erasure);
             match erasure.rows_gone_at_ms() {
-                Some(rows_gone_ms) => {
-                    let finished = self.finish(&mut erasure, rows_gone_ms).await;
-                    is_done(&erasure, finished);
+                // What is left in log and files by one before it may tell of its rows, too.
+                Some(rows_gone_ms) if finished => {
+                    let done = self.finish(&mut erasure, rows_gone_ms).await;
+                    finished = is_done(&erasure, done) && erasure.finished_at.is_some();
                 }
+                Some(_) => {}
                 None if unfinished.is_none() => {
                     let gone = self.take_steps(&mut erasure, report).await;
                     if !is_done(&erasure, gone) {
@@ -261,8 +263,8 @@ impl Eraser {
             }
         }
         let nothing = erasure.tables[place].removals.is_empty();
-        if nothing && snapshot.rows_gone_in() > 0 && table.at(snapshot.rows_gone_in() - 1).await.is_ok() {
-            // It may have had rows that grew too old, and that older versions still have.
+        if nothing && snapshot.rows_gone_in() > snapshot.readable_from() {
+            // It may have had rows that grew too old: older versions may have them, and log and newest readings tell.
             self.commit(erasure, place, &self.removals.next(&table), &Rewritten::default()).await?;
         }
         let erased = &mut erasure.tables[place];

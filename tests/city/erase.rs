@@ -13,7 +13,11 @@ use std::{
 
 use rumqttc::v5::mqttbytes::v5::PubAckReason;
 use serde_json::{Value, json};
-use zeugma_lake::{Lake, erasure::Erasure, upkeep::KEEP_ERASED};
+use zeugma_lake::{
+    Lake,
+    erasure::Erasure,
+    upkeep::{KEEP_DEFAULT, KEEP_ERASED},
+};
 use zeugma_tests::{
     City,
     city::{PATIENCE, moved_clock},
@@ -86,17 +90,9 @@ async fn erased_device_is_found_nowhere_and_everything_else_stays() {
     assert!(proof.outside.iter().any(|place| place.contains("backups")));
     assert_eq!(json!(counts(&city).await), left);
     city.stop().await;
-    let mut tell: Vec<PathBuf> = Vec::new();
-    for path in files(&city.folder().join("data")) {
-        // Parquet's statistics are as they are, whatever its pages are packed with.
-        let bytes = std::fs::read(&path).unwrap();
-        let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
-        if has("city/v1/lamia/fleet/bus-odd-77") || (has("bus-odd-77") && !has("ostrava")) {
-            tell.push(path);
-        }
-    }
-    assert_eq!(tell.len(), 1, "only the proof names it: {tell:?}");
-    assert!(tell[0].display().to_string().contains("_zeugma/erasures"));
+    only_the_proof_tells(&city, |has| {
+        has("city/v1/lamia/fleet/bus-odd-77") || (has("bus-odd-77") && !has("ostrava"))
+    });
     // It may come again: nobody has blocked it.
     city.restart().await;
     city.publish(&topic("lamia", "bus-odd-77"), payload(9)).await;
@@ -116,6 +112,18 @@ async fn finished(city: &City, id: &str) -> Erasure {
         assert!(tokio::time::Instant::now() < deadline, "{says}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// That of all files of a city only the proof of an erasure is so.
+fn only_the_proof_tells(city: &City, tells: impl Fn(&dyn Fn(&str) -> bool) -> bool) {
+    let mut found = files(&city.folder().join("data"));
+    found.retain(|path| {
+        // Parquet's statistics are as they are, whatever its pages are packed with.
+        let bytes = std::fs::read(path).unwrap();
+        tells(&|text| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+    });
+    assert_eq!(found.len(), 1, "only the proof names it: {found:?}");
+    assert!(found[0].display().to_string().contains("_zeugma/erasures"));
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -255,4 +263,37 @@ async fn readings_older_than_is_kept_go_by_tenant_and_domain() {
     assert!(code == Some(1) && error.contains("there is no rule"), "{error}");
     let (code, _, error) = zeugma(&city, &["retention", "set", "--keep", "5d", "--domain", "flet"]).await;
     assert!(code == Some(1) && error.contains("flet"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_has_taken_before_is_found_nowhere_either_once_it_is_erased() {
+    let (clock, by_us) = moved_clock(0);
+    let every = Duration::from_millis(50);
+    let mut city = City::with_clock(clock.clone(), |args| args.ingest.commit_interval = every).await;
+    for (device, days) in [("bus-odd-77", 100), ("bus-2", 0)] {
+        let time_us = clock() - days * 86_400_000_000;
+        let payload = format!(r#"{{"time":{time_us},"latitude":38.9,"longitude":22.4}}"#);
+        city.publish(&topic("lamia", device), payload).await;
+    }
+    // All of it is in the lake, from where it goes.
+    city.restart().await;
+    let (code, _, error) = zeugma(&city, &["retention", "set", "--keep", "30d", "--domain", "fleet"]).await;
+    assert_eq!(code, Some(0), "{error}");
+    city.until("SELECT count(*) FROM fleet", 1).await;
+    // No version that has it can be read any more, and its file is deleted.
+    by_us.fetch_add(2 * KEEP_DEFAULT.as_micros() as i64, Ordering::SeqCst);
+    city.restart().await;
+    let table = Lake::open(&city.lake()).await.unwrap().table("fleet");
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while table.at(table.load().await.unwrap().rows_gone_in() - 1).await.is_ok() {
+        assert!(tokio::time::Instant::now() < deadline, "a vacuum deletes what was replaced");
+        tokio::time::sleep(every).await;
+    }
+    let erasure = erase(&city, "bus-odd-77", &[]).await;
+    assert_eq!(erasure.rows(), 0);
+    by_us.fetch_add(KEEP_ERASED.as_micros() as i64 + 1, Ordering::SeqCst);
+    finished(&city, &erasure.id).await;
+    assert_eq!(json!(counts(&city).await), json!([["lamia", "bus-2", 1]]));
+    city.stop().await;
+    only_the_proof_tells(&city, |has| has("bus-odd-77"));
 }
