@@ -23,6 +23,13 @@ struct Being {
 }
 
 impl Erased {
+    /// What was being erased when the lake was opened.
+    pub fn of(open: &[Erasure]) -> Erased {
+        let erased = Erased::default();
+        open.iter().for_each(|erasure| erased.since(erasure));
+        erased
+    }
+
     /// From here on no letter of the subject is replayed.
     pub fn begin(&self, erasure: &Erasure) {
         self.replace(erasure, None);
@@ -67,9 +74,13 @@ impl Being {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use zeugma_lake::{Lake, upkeep::KEEP_DEFAULT};
     use zeugma_schemas::dead_letter::Reason;
 
     use super::*;
+    use crate::{Config, Ingest, door::limits::Limits};
 
     fn letter(topic: &str, position: i64) -> DeadLetter {
         DeadLetter {
@@ -106,5 +117,27 @@ mod tests {
         assert_eq!(replayed(&letters), (1, vec![9, 2]));
         erased.end(&erasure);
         assert_eq!(replayed(&letters), (0, vec![1, 9, 2]));
+    }
+    // In one thread, so nothing that begins beside it has run when the start answers.
+    #[tokio::test]
+    async fn letters_of_an_open_erasure_are_not_replayed_from_the_start_on() {
+        let (folder, lake) = (tempfile::tempdir().unwrap(), Lake::open("memory:///").await.unwrap());
+        let subject = Subject { tenant: "lamia".into(), device: Some("bus-1".into()) };
+        let cut = Cut { source: "s".into(), position: 5 };
+        lake.keep_erasure(&Erasure::new(subject, false, cut, 0, 0)).await.unwrap();
+        let config = Config {
+            data: folder.path().to_owned(),
+            schemas: None,
+            broker: None,
+            commit_interval: Duration::from_secs(3_600),
+            keep_versions: KEEP_DEFAULT,
+            trust_clock: true,
+            limits: Limits::default(),
+        };
+        let ingest = Ingest::start(config, lake, None, Arc::new(|| 1_790_000_000_000_000)).await.unwrap();
+        let letters = vec![letter("city/v1/lamia/fleet/bus-1", 1)];
+        let replayed = ingest.dead_letters().replay(letters).await.unwrap();
+        assert_eq!(replayed.rejected, BTreeMap::from([("erased", 1)]));
+        ingest.stop().await.unwrap();
     }
 }

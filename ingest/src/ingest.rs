@@ -110,11 +110,11 @@ impl Ingest {
         let acceptor = tokio::spawn(reporting(fail.clone(), "acceptance", acceptor.run(blocks)));
         metrics.watch_folder(&config.data);
         let (replayed, last) = replay(opened.replay(), handed.clone(), metrics.clone()).await?;
-        let Opened { journal, source, lease, .. } = opened;
+        let Opened { journal, source, lease, erasures, .. } = opened;
         caught_up(&tail, &metrics, last).await;
         tracing::info!(source, records = replayed, "journal open");
         let (journal, journal_thread) = start_group(journal, handed, metrics.clone(), fail.clone())?;
-        let (erased, block_list) = (Erased::default(), BlockList::open(&lake).await?);
+        let (erased, block_list) = (Erased::of(&erasures), BlockList::open(&lake).await?);
         let blocked = block_list.blocked.clone();
         let dead_letters =
             DeadLetters::new(journal.clone(), replays, erased.clone(), blocked.clone(), clock.clone());

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use tokio::sync::watch;
 use zeugma_journal::{Journal, Synced};
-use zeugma_lake::{Error as LakeError, Lake, Lease, Position, Snapshot, Table};
+use zeugma_lake::{Error as LakeError, Lake, Lease, Position, Snapshot, Table, erasure::Erasure};
 use zeugma_schemas::{
     dead_letter,
     domain::{BUILTIN, Domains},
@@ -31,8 +31,8 @@ pub struct Opened {
     pub lease: Lease,
     domains: Domains,
     snapshots: BTreeMap<String, (Table, Arc<Snapshot>)>,
-    /// Where commits end until an erasure has gone on that was begun before.
-    end: End,
+    /// Erasures that are begun and not finished.
+    pub erasures: Vec<Erasure>,
 }
 
 /// The steps that readings pass between journal and lake, before the first of them has.
@@ -74,15 +74,14 @@ impl Opened {
             lease = Lease::take(lake.store(), &source, clock() / 1_000).await?;
             snapshots = open_tables(lake, &domains, &lease).await?;
         }
-        let begun = lake.open_erasures().await?.into_iter().find(|erasure| erasure.tables.is_empty());
-        let end = begun.map_or(End::Decided, |erasure| End::At(cut_of(&erasure, &source)));
-        Ok(Opened { journal, source, lease, domains, snapshots, end })
+        let erasures = lake.open_erasures().await?;
+        Ok(Opened { journal, source, lease, domains, snapshots, erasures })
     }
 
     /// The steps as they stand at the lake's snapshots.
     pub async fn steps(&self, metrics: &Arc<Metrics>) -> Result<Steps, Error> {
         let tail = Tail::new(&self.source, metrics.clone());
-        tail.end_commits(self.end);
+        tail.end_commits(self.end());
         let known = watch::Sender::new(make_known(&self.domains, &self.snapshots, &tail, &self.source));
         let watermarks = rebuild_watermarks(&self.domains, &self.snapshots).await?;
         let acceptor = Acceptor::new(
@@ -100,6 +99,12 @@ impl Opened {
     /// What the journal holds beyond what every table has.
     pub fn replay(&self) -> impl Iterator<Item = Result<Synced, zeugma_journal::Error>> + use<> {
         self.journal.replay(self.settled_through())
+    }
+
+    /// Where commits end until an erasure has gone on whose tables are not noted.
+    fn end(&self) -> End {
+        let begun = self.erasures.iter().find(|erasure| erasure.tables.is_empty());
+        begun.map_or(End::Decided, |erasure| End::At(cut_of(erasure, &self.source)))
     }
 
     /// Through which position every table has what it needs: it was committed, or let go by the journal.
