@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Dura
 
 use tokio::sync::watch;
 use zeugma_journal::{Payload, Record, Synced};
-use zeugma_lake::{Error as LakeError, Position};
+use zeugma_lake::{Error as LakeError, Position, gone::Subject};
 use zeugma_schemas::{
     batch::Origin,
     dead_letter::{self, DeadLetter, Reason},
@@ -66,6 +66,8 @@ pub struct Acceptor {
     /// Through which position each table held everything when we began: what a replay finds at or before
     /// it has been decided once, and is in the lake.
     committed_through: BTreeMap<String, Position>,
+    /// Whose rows were being erased when we began: what a replay does not find any more may be a repeat of one.
+    erasing: Vec<Subject>,
     /// Dead letters that came again.
     again: Again,
     /// Empty between two blocks.
@@ -100,6 +102,7 @@ impl Acceptor {
             first_waiting: BTreeMap::new(),
             first_deciding: BTreeMap::new(),
             committed_through,
+            erasing: Vec::new(),
             again: Again::default(),
             gathered: Gathered::default(),
         }
@@ -108,6 +111,11 @@ impl Acceptor {
     /// The same, telling those who wait what became of replayed dead letters.
     pub fn telling(self, replays: Replays) -> Acceptor {
         Acceptor { again: Again::new(replays), ..self }
+    }
+
+    /// The same, where rows of these are being erased.
+    pub fn erasing(self, erasing: Vec<Subject>) -> Acceptor {
+        Acceptor { erasing, ..self }
     }
 
     /// Accepts blocks until there are no more and nothing is undecided.
@@ -240,7 +248,7 @@ impl Acceptor {
         }
         if is_committed {
             let late = Late::new(domain, topic, position, record, reading);
-            return self.reject(into, late.missed(&self.source));
+            return self.missed(into, &late);
         }
         *watermark_us = reading.time_us;
         let origin =
@@ -253,6 +261,16 @@ impl Acceptor {
 
     fn is_committed(&self, table: &str, position: Position) -> bool {
         self.committed_through.get(table).is_some_and(|through| position <= *through)
+    }
+
+    /// A reading that its table has gone on past, and has not: it was refused when it came, unless it repeated one
+    /// that is being erased and has gone since.
+    fn missed(&mut self, into: &mut Gathered, late: &Late) {
+        if self.erasing.iter().any(|subject| late.is_of(subject)) {
+            self.again.repeated(late.position);
+        } else {
+            self.reject(into, late.missed(&self.source));
+        }
     }
 
     fn reject(&mut self, into: &mut Gathered, letter: DeadLetter) {
@@ -351,7 +369,7 @@ impl Acceptor {
         for late in verdicts.new {
             self.again.answered(late.position);
             if self.is_committed(late.domain.name(), late.position) {
-                self.reject(&mut gathered, late.missed(&self.source));
+                self.missed(&mut gathered, &late);
                 continue;
             }
             let came_us = self.again.came_us(late.position, late.origin().received_at_us);

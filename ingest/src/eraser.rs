@@ -191,6 +191,9 @@ impl Eraser {
                 self.remove_from(erasure, place).await?;
             }
         }
+        report("deleting what has come meanwhile from the journal, once the lake has it");
+        // Known as a repeat of what has gone by now, a reading would be new to a start.
+        self.parting.delete_all().await?;
         erasure.rows_gone_at = Some(time_text(self.now_ms()));
         self.lake.keep_erasure(erasure).await?;
         tracing::info!(id = erasure.id, rows = erasure.rows(), "rows were erased; old files follow");

@@ -21,6 +21,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// A commit is asked for again after this time, as the last one has failed or could not take all.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
+/// How long the lake may take to have what the journal has.
+const COMMITTED_WITHIN: Duration = Duration::from_secs(30);
+
 /// Parts journal and lake; clones part the same.
 #[derive(Debug, Clone)]
 pub struct Parting {
@@ -84,10 +87,10 @@ impl Parting {
     /// Deletes everything the journal has now, once the lake has it.
     ///
     /// # Errors
-    /// [`Error::NotErased`] where the lake does not take it within this time.
-    pub async fn delete_all(&self, within: Duration) -> Result<(), Error> {
+    /// [`Error::NotErased`] where the lake does not take it soon: ask again later.
+    pub async fn delete_all(&self) -> Result<(), Error> {
         let position = self.turn().await?;
-        let committed = tokio::time::timeout(within, self.commit_through(position)).await;
+        let committed = tokio::time::timeout(COMMITTED_WITHIN, self.commit_through(position)).await;
         committed.map_err(|_| Error::NotErased("the lake does not take what the journal has"))?;
         self.delete_through(position).await
     }

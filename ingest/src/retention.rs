@@ -4,7 +4,7 @@
 //! day ends at midnight UTC, so that a file is written anew once a day at most. What goes from the lake is not in the
 //! journal any more: a replay would find that it is missing.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::{Mutex, watch};
 use zeugma_lake::{
@@ -16,9 +16,6 @@ use zeugma_lake::{
 use zeugma_schemas::batch::date_of;
 
 use crate::{Clock, Error, Metrics, accept::Known, metrics::of, parting::Parting, removals::Removals};
-
-/// How long the lake may take to have what the journal has, before rows go; else they go later.
-const COMMITTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Lets rows go that are too old.
 pub struct Retention {
@@ -89,7 +86,7 @@ impl Retention {
                 continue;
             }
             if !parted {
-                self.parting.delete_all(COMMITTED_WITHIN).await?;
+                self.parting.delete_all().await?;
                 parted = true;
             }
             removal.commit(&rewritten, false, (self.clock)() / 1_000).await?;

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use tokio::sync::watch;
 use zeugma_journal::{Journal, Synced};
-use zeugma_lake::{Error as LakeError, Lake, Lease, Position, Snapshot, Table, erasure::Erasure};
+use zeugma_lake::{
+    Error as LakeError, Lake, Lease, Position, Snapshot, Table, erasure::Erasure, gone::Subject,
+};
 use zeugma_schemas::{
     dead_letter,
     domain::{BUILTIN, Domains},
@@ -93,12 +95,19 @@ impl Opened {
             self.committed_through(),
             self.settled_through(),
         );
+        let acceptor = acceptor.erasing(self.erasing());
         Ok(Steps { acceptor, tail, known })
     }
 
     /// What the journal holds beyond what every table has.
     pub fn replay(&self) -> impl Iterator<Item = Result<Synced, zeugma_journal::Error>> + use<> {
         self.journal.replay(self.settled_through())
+    }
+
+    /// Whose rows are going, or have just gone.
+    fn erasing(&self) -> Vec<Subject> {
+        let going = self.erasures.iter().filter(|erasure| erasure.rows_gone_at.is_none());
+        going.map(|erasure| erasure.subject.clone()).collect()
     }
 
     /// Where commits end until an erasure has gone on whose tables are not noted.

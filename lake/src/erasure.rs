@@ -6,7 +6,8 @@
 //! 1. the **cut**: a position of the journal; what is at or before it goes
 //! 2. everything through the cut is committed, so the tables at these versions, and no other place, have it
 //! 3. the journal's records through the cut are deleted
-//! 4. each table's files are replaced by files without the rows; versions before that can be read no more
+//! 4. each table's files are replaced by files without the rows; versions before that can be read no more; the journal
+//!    lets go of repeats of them, which have come meanwhile
 //! 5. once no question can still read the old files, they and the log that tells of them are deleted
 
 use chrono::{DateTime, SecondsFormat};

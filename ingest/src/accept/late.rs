@@ -18,6 +18,7 @@ use zeugma_journal::Record;
 use zeugma_lake::{
     Error, Position, Snapshot, Table,
     find::{self, Key},
+    gone::Subject,
     layout,
 };
 use zeugma_schemas::{
@@ -106,6 +107,10 @@ impl Late {
             bytes: &self.bytes,
             content: self.content.clone(),
         }
+    }
+
+    pub(super) fn is_of(&self, subject: &Subject) -> bool {
+        Topic::parse(&self.topic).is_some_and(|topic| subject.has(&topic))
     }
 
     pub(super) fn conflict(&self, source: &str) -> DeadLetter {

@@ -20,6 +20,7 @@ struct Bench {
     lease: Lease,
     shelf: Shelf,
     next: Position,
+    erasing: Vec<Subject>,
 }
 
 impl Bench {
@@ -43,7 +44,7 @@ impl Bench {
         }
         let (known, _) = watch::channel(Known { domains: Arc::new(domains), tables: Arc::new(tables) });
         let shelf = Shelf::open(&folder.path().join("sealed"), &lease).unwrap();
-        Bench { folder, tail, metrics, known, lease, shelf, next: 1 }
+        Bench { folder, tail, metrics, known, lease, shelf, next: 1, erasing: Vec::new() }
     }
 
     /// Accepts payloads for one device, each a record of its own, and waits until all are decided.

@@ -20,7 +20,7 @@ use zeugma_tests::{
     simulation::store::{SimStore, StoreFault},
 };
 
-use super::{payload, topic};
+use super::{files, payload, topic};
 
 /// A city of which only the writer runs, over a store that fails.
 struct Writer {
@@ -66,6 +66,19 @@ impl Writer {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let started = Ingest::start(config, self.lake().await, Some(listener), zeugma::server::clock()).await;
         self.ingest = Some(started.unwrap());
+    }
+
+    /// What the disk has now is all that the next one finds.
+    async fn kill(&mut self) {
+        let left = tempfile::tempdir().unwrap();
+        for path in files(self.folder.path()) {
+            let copy = left.path().join(path.strip_prefix(self.folder.path()).unwrap());
+            std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            std::fs::copy(path, copy).unwrap();
+        }
+        self.ingest.take().unwrap().stop().await.unwrap();
+        self.folder = left;
+        self.restart().await;
     }
 
     async fn publish(&self, device: &str, second: u64) {
@@ -248,4 +261,27 @@ async fn second_erasure_is_not_begun_while_the_first_cannot_go_on() {
     assert!(writer.erase("bus-2").await);
     assert_eq!(writer.rows().await, [("bus-3".to_owned(), 2)]);
     assert_eq!(writer.gone().await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repeat_that_came_while_its_reading_was_erased_does_not_come_back_after_a_kill() {
+    let mut writer = Writer::at_work(Duration::from_secs(3_600)).await;
+    writer.publish("bus-1", 0).await;
+    let gate = writer.store.gate();
+    gate.close();
+    let subject = Subject { tenant: "lamia".into(), device: Some("bus-1".into()) };
+    let reports = writer.ingest.as_ref().unwrap().upkeep().erase(subject, false).unwrap();
+    // The removal reads the file, and then whoever looks whether the reading came before.
+    gate.arrived().await;
+    writer.publish("bus-1", 0).await;
+    gate.arrived().await;
+    gate.open();
+    let reports: Vec<_> = reports.collect().await;
+    assert!(matches!(reports.last(), Some(Ok(Erasing::Done(_)))), "{reports:?}");
+    writer.kill().await;
+    writer.publish("bus-2", 1).await;
+    writer.restart().await;
+    assert_eq!(writer.rows().await, [("bus-2".to_owned(), 1)]);
+    let letters = writer.lake().await.table("dead_letters").load().await.unwrap();
+    assert!(letters.files().is_empty(), "{:?}", letters.files());
 }

@@ -36,6 +36,7 @@ impl Bench {
         let committed = committed_through.iter().map(|(name, through)| ((*name).to_owned(), *through));
         let (known, tail, metrics) = (self.known.subscribe(), self.tail.clone(), self.metrics.clone());
         let acceptor = Acceptor::new(SOURCE, known, tail, metrics, watermarks, committed.collect(), 0);
+        let acceptor = acceptor.erasing(self.erasing.clone());
         let (handed, blocks) = blocks();
         assert!(handed.hand_over(Synced { first, batch }));
         drop(handed);
@@ -114,5 +115,21 @@ async fn reading_refused_before_its_schema_was_mended_is_not_lost_with_its_lette
         let letters = bench.letters().await;
         assert_eq!((bench.rows("parking").await, letters.len()), (0, kept), "{time} {committed_letters}");
         assert!(letters.iter().all(|letter| letter.payload == text.as_bytes()));
+    }
+}
+
+#[tokio::test]
+async fn repeat_of_what_is_erased_meanwhile_does_not_come_back_as_a_letter_after_a_restart() {
+    // The device's newest reading is known to be another, or it has none any more.
+    for watermarks in [Watermarks::default, || newest(9)] {
+        for (device, letters) in [("p1", 0), ("p2", 1)] {
+            let mut bench = Bench::new().await;
+            bench.erasing = vec![Subject { tenant: "lamia".into(), device: Some(device.into()) }];
+            let payload = reading(5, 1);
+            let payload = Payload::Whole(payload.as_bytes());
+            bench.accept_at(1, &[payload], watermarks(), &[("parking", 3)]).await;
+            assert_eq!(bench.rows("parking").await, 0);
+            assert_eq!(bench.letters().await.len(), letters, "where {device} is erased");
+        }
     }
 }
