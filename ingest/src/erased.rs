@@ -118,6 +118,7 @@ mod tests {
         erased.end(&erasure);
         assert_eq!(replayed(&letters), (0, vec![1, 9, 2]));
     }
+
     // In one thread, so nothing that begins beside it has run when the start answers.
     #[tokio::test]
     async fn letters_of_an_open_erasure_are_not_replayed_from_the_start_on() {
