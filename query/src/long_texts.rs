@@ -1,6 +1,7 @@
 //! Texts that are as long as a number says: `repeat(device, 1000000000)` is refused before it takes all memory.
 //!
-//! The engine (DataFusion 55) counts what an operator holds, and not what an expression makes.
+//! The engine (DataFusion 55) counts what an operator holds, and not what an expression makes. These are what a mistake
+//! makes large; who joins large texts to larger ones on purpose is not kept from it.
 
 use std::sync::Arc;
 

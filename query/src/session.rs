@@ -38,6 +38,9 @@ use crate::{
 const CATALOG: &str = "zeugma";
 const SCHEMA: &str = "public";
 
+/// As the engine has it.
+const SORT_RESERVATION_BYTES_MAX: usize = 10 << 20;
+
 /// What all sessions share: memory, caches, functions and settings.
 #[derive(Debug)]
 pub struct Sessions {
@@ -50,7 +53,7 @@ impl Sessions {
     pub fn new(lake: &Lake, config: &Config) -> Result<Sessions, Error> {
         let runtime = runtime(lake, config)?;
         let mut builder = SessionStateBuilder::new_with_default_features()
-            .with_config(settings())
+            .with_config(settings(config))
             .with_runtime_env(runtime);
         for rule in RULES {
             builder = builder.with_physical_optimizer_rule(Arc::new(rule));
@@ -181,7 +184,7 @@ fn is_function(state: &SessionState, name: &str) -> bool {
     state.table_functions().contains_key(name)
 }
 
-fn settings() -> SessionConfig {
+fn settings(config: &Config) -> SessionConfig {
     let mut settings = SessionConfig::new()
         .with_information_schema(true)
         .with_default_catalog_and_schema(CATALOG, SCHEMA)
@@ -194,6 +197,11 @@ fn settings() -> SessionConfig {
     let options = settings.options_mut();
     options.sql_parser.collect_spans = true;
     options.execution.parquet.enable_page_index = true;
+    // Each part of a plan that sorts keeps so much for the time when it has to merge what lies on the disk. There are
+    // up to two parts for each core, and they leave most of a question's memory to rows.
+    let parts = 2 * options.execution.target_partitions + 1;
+    options.execution.sort_spill_reservation_bytes =
+        SORT_RESERVATION_BYTES_MAX.min(config.memory_bytes_max_of_one / (4 * parts));
     settings
 }
 

@@ -7,7 +7,7 @@ use datafusion::{
     sql::{
         parser::Statement,
         sqlparser::{
-            ast::{Ident, ObjectName, Query, Statement as Plain, Visit, Visitor, visit_relations},
+            ast::{ObjectName, ObjectNamePart, Query, Statement as Plain, Visit, Visitor},
             dialect::GenericDialect,
             keywords::Keyword,
             tokenizer::{Token, Tokenizer},
@@ -133,58 +133,89 @@ fn first_word(text: &str) -> String {
     text.split_whitespace().next().unwrap_or("this").to_owned()
 }
 
+/// How many tables a question names, and how many it does with those of each `WITH` wherever that is used.
 fn count_relations(statement: &Statement) -> usize {
     match statement {
         Statement::Statement(plain) => {
-            let mut withs = Withs::default();
-            let _ = plain.visit(&mut withs);
-            named(plain).iter().fold(0, |sum, name| sum.saturating_add(withs.count(name)))
+            let mut names = Names::default();
+            let _ = plain.visit(&mut names);
+            // So that what follows is not deeper than that.
+            if names.count > RELATIONS_MAX { names.count } else { names.expanded() }
         }
         Statement::Explain(explain) => count_relations(&explain.statement),
         _ => 0,
     }
 }
 
-/// The names that stand in a part of a question, in lower case; those of a `WITH` have one part.
-fn named(part: &impl Visit) -> Vec<String> {
-    let mut names = Vec::new();
-    let _ = visit_relations(part, |name: &ObjectName| {
-        names.push(name.to_string().to_lowercase());
-        ControlFlow::<()>::Continue(())
-    });
-    names
-}
-
-/// What the names of all `WITH`s stand for. One that is defined twice stands for both: rather too many than too few.
+/// The names of tables in a question, by where they stand: in the definition of a name by a `WITH`, or in none.
 #[derive(Default)]
-struct Withs {
-    named: HashMap<String, Vec<String>>,
-    counted: HashMap<String, usize>,
+struct Names {
+    count: usize,
+    outside: Vec<Option<String>>,
+    /// A name that is defined twice stands for both: rather too many than too few.
+    within: HashMap<String, Vec<Option<String>>>,
+    /// The parts of the question that define a name.
+    definitions: HashMap<*const Query, String>,
+    /// Those that are being visited.
+    open: Vec<String>,
+    expanded: HashMap<String, usize>,
 }
 
-impl Withs {
-    /// How many tables a name stands for.
-    fn count(&mut self, name: &str) -> usize {
-        if let Some(count) = self.counted.get(name) {
-            return *count;
+impl Names {
+    fn expanded(&mut self) -> usize {
+        let outside = std::mem::take(&mut self.outside);
+        self.sum(&outside)
+    }
+
+    fn sum(&mut self, names: &[Option<String>]) -> usize {
+        names.iter().fold(0, |sum, name| sum.saturating_add(self.stands_for(name.as_deref())))
+    }
+
+    fn stands_for(&mut self, name: Option<&str>) -> usize {
+        let Some(name) = name.filter(|name| self.within.contains_key(*name)) else { return 1 };
+        if let Some(known) = self.expanded.get(name) {
+            return *known;
         }
-        let Some(parts) = self.named.get(name).cloned() else { return 1 };
         // A recursion names itself, and is planned once.
-        self.counted.insert(name.to_owned(), 1);
-        let count = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(self.count(part))).max(1);
-        self.counted.insert(name.to_owned(), count);
+        self.expanded.insert(name.to_owned(), 1);
+        let within = self.within[name].clone();
+        let count = self.sum(&within).max(1);
+        self.expanded.insert(name.to_owned(), count);
         count
     }
 }
 
-impl Visitor for Withs {
+impl Visitor for Names {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
-        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
-            let name = ObjectName::from(vec![Ident::clone(&cte.alias.name)]).to_string().to_lowercase();
-            self.named.entry(name).or_default().extend(named(&cte.query));
+        for defined in query.with.iter().flat_map(|with| &with.cte_tables) {
+            let name = defined.alias.name.value.to_lowercase();
+            self.within.entry(name.clone()).or_default();
+            self.definitions.insert(&raw const *defined.query, name);
         }
+        if let Some(name) = self.definitions.get(&(&raw const *query)) {
+            self.open.push(name.clone());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        if self.definitions.contains_key(&(&raw const *query)) {
+            self.open.pop();
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+        self.count += 1;
+        // What a `WITH` defines has one part, in quotes or without.
+        let name = match relation.0.as_slice() {
+            [ObjectNamePart::Identifier(name)] => Some(name.value.to_lowercase()),
+            _ => None,
+        };
+        let names = self.open.last().and_then(|open| self.within.get_mut(open));
+        names.unwrap_or(&mut self.outside).push(name);
         ControlFlow::Continue(())
     }
 }

@@ -5,7 +5,11 @@
 //! an event `missed` says that something was left out, and that `/latest` should be asked again. No reading is left
 //! out without it, and one may come twice around a lost connection: tenant, device and time tell.
 
-use std::{collections::BTreeMap, convert::Infallible, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use arrow::{
     array::{AsArray, BooleanArray, RecordBatch},
@@ -47,6 +51,9 @@ const RESUME_ROWS_MAX: usize = 100_000;
 /// A browser that lost the connection waits so long.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// How far a stream has come is told as often where none of what comes is wanted.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
 /// Proxies close what is silent for longer.
 const ALIVE: Duration = Duration::from_secs(15);
 
@@ -56,6 +63,8 @@ struct Live {
     tenants: Vec<String>,
     devices: Vec<String>,
     come: Come,
+    /// When that was told the last time.
+    told: Instant,
 }
 
 /// What is told, or why it is not.
@@ -94,6 +103,7 @@ pub async fn live(
         tenants: own(params.ids("tenant")?),
         devices: own(params.ids("device")?),
         come: come.unwrap_or_default(),
+        told: Instant::now(),
     };
     let feed = stream::iter(before).flatten().chain(feed);
     let events = feed.take_until(app.stopping.clone().cancelled_owned()).map(move |news| {
@@ -157,8 +167,7 @@ impl Live {
             News::Missed => Ok(vec![missed()]),
             News::Begin { table, source, through } => {
                 self.come.reach(source, table, *through);
-                // Without data it is no event; a browser remembers the id.
-                Ok(vec![Event::default().id(self.come.to_string())])
+                Ok(vec![self.come()])
             }
             News::Rows { table, source, batch, through } => self.readings(table, source, batch, *through),
         }
@@ -188,7 +197,21 @@ impl Live {
             let data = format!("{{\"domain\":{domain},{}", &line[1..]);
             events.push(Event::default().event("reading").id(self.come.to_string()).data(data));
         }
+        if let Some(last) = batch.positions.last() {
+            self.come.reach(source, table, through.min(*last));
+        }
+        if events.is_empty() && self.told.elapsed() >= TELL_AGAIN {
+            events.push(self.come());
+        }
+        if !events.is_empty() {
+            self.told = Instant::now();
+        }
         Ok(events)
+    }
+
+    /// How far it has come. Without data it is no event; a browser remembers the id.
+    fn come(&self) -> Event {
+        Event::default().id(self.come.to_string())
     }
 
     /// Which rows are granted and wanted.

@@ -40,14 +40,29 @@ async fn question_holds_a_part_of_the_memory() {
 #[tokio::test]
 async fn tables_of_a_with_count_wherever_it_is_used() {
     let city = City::new().await;
-    let doubled = |steps: usize| {
-        let step = |step: usize| format!("t{} AS (SELECT a.n FROM t{step} a, t{step} b)", step + 1);
+    let doubled = |steps: usize, quote: &str| {
+        let step = |step: usize| {
+            let before = format!("{quote}t{step}{quote}");
+            format!("t{} AS (SELECT a.n FROM {before} a, {before} b)", step + 1)
+        };
         let steps: Vec<String> = (0..steps).map(step).collect();
         format!("WITH t0 AS (SELECT 1 AS n), {} SELECT count(*) FROM t{}", steps.join(", "), steps.len())
     };
-    assert_eq!(number(&city.query(), &Grant::All, &doubled(3)).await, 1);
-    let error = refused(&city.query(), &Grant::All, &doubled(30)).await;
-    assert!(matches!(error, Error::Limit(_)), "{error:?}");
+    assert_eq!(number(&city.query(), &Grant::All, &doubled(3, "")).await, 1);
+    for quote in ["", "\""] {
+        let error = refused(&city.query(), &Grant::All, &doubled(30, quote)).await;
+        assert!(matches!(error, Error::Limit(_)), "{error:?}");
+    }
+    // One step after the other is as many tables as the first has, and a long way to count in no depth.
+    let chain = |steps: usize, first: &str| {
+        let steps: Vec<String> = (0..steps).map(|n| format!("s{} AS (SELECT * FROM s{n})", n + 1)).collect();
+        format!("WITH s0 AS ({first}), {} SELECT count(*) FROM s{}", steps.join(", "), steps.len())
+    };
+    let first = ["SELECT device FROM parking"; 6].join(" UNION ALL ");
+    assert_eq!(number(&city.query(), &Grant::All, &chain(20, &first)).await, 0);
+    let backwards = (0..30_000).map(|n| format!("a{n} AS (SELECT 1 FROM a{})", n + 1));
+    let backwards = format!("WITH {} SELECT 1 FROM a0", backwards.collect::<Vec<_>>().join(", "));
+    assert!(matches!(refused(&city.query(), &Grant::All, &backwards).await, Error::Limit(_)));
     let used_often = |times: usize| {
         let names: Vec<String> = (0..times).map(|n| format!("T t{n}")).collect();
         format!("WITH t AS (SELECT * FROM parking a, fleet b) SELECT count(*) FROM {}", names.join(", "))
