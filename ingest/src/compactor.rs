@@ -128,7 +128,7 @@ impl Compactor {
             file_rows_max: FILE_ROWS_MAX,
             number: self.count.fetch_add(1, Ordering::Relaxed),
         };
-        let compacted = compaction.run(job, (self.clock)() / 1_000, progress).await?;
+        let compacted = compaction.run(job, || (self.clock)() / 1_000, progress).await?;
         let (table, dates, files, rows) = (table.name(), &job.dates, job.files(), job.rows());
         tracing::debug!(table, ?dates, files, rows, "compacted");
         if let Some(metrics) = &self.metrics {

@@ -139,6 +139,7 @@ impl Ingest {
             holds: false,
         };
         keepers.push(keep_clock(keeper, config.trust_clock));
+        lake.keep_versions(config.keep_versions).await?;
         let parting = Parting { tail: tail.clone(), journal: journal.clone() };
         let held = Held {
             lake: lake.clone(),

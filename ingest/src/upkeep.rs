@@ -21,6 +21,7 @@ use tokio::{
 };
 use zeugma_lake::{
     ErrorKind, Lake, Lease, Table, compact::Progress, erasure::Erasing, gone::Subject, retention::Rules,
+    upkeep::QUESTION_MAX,
 };
 
 use crate::{
@@ -38,6 +39,10 @@ use crate::{
 
 /// How often files that nobody needs are looked for: the price is a list of all files of a table.
 const VACUUM_EVERY: Duration = Duration::from_secs(3_600);
+
+/// When they are looked for first, after a start: before it versions may have been kept longer, and who has asked for
+/// one still reads it.
+const VACUUM_AFTER: Duration = QUESTION_MAX;
 
 /// Requests that wait while another is answered; more are sent away.
 const REQUESTS_MAX: usize = 4;
@@ -57,7 +62,7 @@ pub struct Upkeep {
     pub eraser: Eraser,
     /// Lets old rows go.
     pub retention: Retention,
-    /// How long versions can be read after they were replaced, as `Table::vacuum` has it.
+    /// How long versions can be asked for after they were replaced, as `Table::vacuum` has it.
     pub keep: Duration,
     /// Time between two looks at all tables.
     pub every: Duration,
@@ -163,7 +168,8 @@ impl Upkeep {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         let (rules, blocked) = (self.retention.rules.clone(), self.eraser.blocked.clone());
         let asking = Asking { requests: sender, rules, blocked };
-        let running = Running { upkeep: self, requests, vacuumed: BTreeMap::new() };
+        let first_vacuum = Instant::now() + VACUUM_AFTER;
+        let running = Running { upkeep: self, requests, first_vacuum, next_vacuum: BTreeMap::new() };
         (running.run(), asking)
     }
 }
@@ -172,7 +178,9 @@ impl Upkeep {
 struct Running {
     upkeep: Upkeep,
     requests: mpsc::Receiver<Request>,
-    vacuumed: BTreeMap<String, Instant>,
+    first_vacuum: Instant,
+    /// Of tables that have had one.
+    next_vacuum: BTreeMap<String, Instant>,
 }
 
 impl Running {
@@ -243,12 +251,12 @@ impl Running {
     }
 
     async fn vacuum_where_due(&mut self, table: &Table) -> Result<(), Error> {
-        if self.vacuumed.get(table.name()).is_some_and(|at| at.elapsed() < VACUUM_EVERY) {
+        if Instant::now() < *self.next_vacuum.get(table.name()).unwrap_or(&self.first_vacuum) {
             return Ok(());
         }
         let files = table.vacuum(&self.upkeep.compactor.lease, self.upkeep.keep, self.now_ms()).await?;
         tracing::debug!(table = table.name(), files, "vacuumed");
-        self.vacuumed.insert(table.name().to_owned(), Instant::now());
+        self.next_vacuum.insert(table.name().to_owned(), Instant::now() + VACUUM_EVERY);
         Ok(())
     }
 

@@ -83,12 +83,18 @@ pub struct Compacted {
 }
 
 impl Compaction {
-    /// Makes one run of the runs of a job; `progress` is told of rows as they are written.
+    /// Makes one run of the runs of a job; `progress` is told of rows as they are written. The clock is asked when
+    /// they all are, as from then on the files of before stay for a while.
     ///
     /// # Errors
     /// [`Error::Conflict`] where some of the files are not there any more, or the table has more columns: plan
     /// anew. [`Error::Fenced`] where another process has taken the lake.
-    pub async fn run(&self, job: &Job, now_ms: i64, progress: impl FnMut(usize)) -> Result<Compacted, Error> {
+    pub async fn run(
+        &self,
+        job: &Job,
+        now_ms: impl Fn() -> i64,
+        progress: impl FnMut(usize),
+    ) -> Result<Compacted, Error> {
         let written = self.write_aside(job, progress).await?;
         let replacement = Replacement {
             table: &self.table,
@@ -98,7 +104,7 @@ impl Compaction {
             written: &written,
             rows: Rows::Same,
         };
-        let snapshot = replacement.commit(now_ms).await?;
+        let snapshot = replacement.commit(now_ms()).await?;
         let files = written.iter().map(|file| file.path(&self.table)).collect();
         Ok(Compacted { snapshot, files })
     }

@@ -3,7 +3,8 @@
 //! A **checkpoint** is the table's state in one file, so that a reader needs not read every commit since the
 //! first. A **vacuum** deletes files that no version of the last while has: those that a compaction has
 //! replaced, and those that a kill left behind before any version had them. How long versions are kept decides
-//! both how far back a table can be read and how much longer replaced files take room.
+//! both how far back a table can be [asked](Table::at_for_question) and how much longer replaced files take room; what
+//! is deleted is older than that by the longest question, so that none loses its files.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -13,16 +14,18 @@ use deltalake_core::{
     operations::vacuum::{Clock, VacuumMode},
 };
 use futures::{StreamExt, TryStreamExt};
-use object_store::{ObjectMeta, ObjectStore, path::Path};
-use serde::Deserialize;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, path::Path};
+use serde::{Deserialize, Serialize};
 
-use crate::{Error, Lease, Table};
+use crate::{Error, Lake, Lease, Snapshot, Table};
 
 /// A checkpoint follows so many versions after the last one: opening a table reads at most so many commits.
 const CHECKPOINT_VERSIONS: u64 = 100;
 
-/// No question runs, and no snapshot is used, longer than a quarter of an hour; a replaced file stays four times
-/// as long whatever is asked for.
+/// No question runs, and no snapshot is used, longer than this.
+pub const QUESTION_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Versions can be asked for four times as long as the longest question, whatever is wanted.
 pub const KEEP_MIN: Duration = Duration::from_secs(3_600);
 
 /// A checkpoint forgets after seven days which files were replaced. A file that is forgotten goes by when it was
@@ -31,7 +34,7 @@ pub const KEEP_MIN: Duration = Duration::from_secs(3_600);
 pub const KEEP_MAX: Duration = Duration::from_secs(6 * 24 * 3_600);
 
 /// Files that were replaced because rows of them were erased stay for the longest question, and no longer.
-pub const KEEP_ERASED: Duration = Duration::from_secs(15 * 60);
+pub const KEEP_ERASED: Duration = QUESTION_MAX;
 
 /// Replaced files are kept for a day: long enough to ask again about what was answered yesterday, while the
 /// files of a busy day, written a few times over, take no more than a few days' room.
@@ -39,6 +42,14 @@ pub const KEEP_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
 
 /// Where the Delta log says which checkpoint is the newest (Delta protocol, "Last Checkpoint File").
 const LAST_CHECKPOINT: &str = "_delta_log/_last_checkpoint";
+
+/// The lake's note of how long versions can be asked for, which the writer is told and whoever asks must know.
+const FILE: &str = "_zeugma/versions.json";
+
+#[derive(Serialize, Deserialize)]
+struct Versions {
+    keep_ms: i64,
+}
 
 #[derive(Deserialize)]
 struct LastCheckpoint {
@@ -55,7 +66,41 @@ impl Clock for At {
     }
 }
 
+impl Lake {
+    /// Notes how long versions can be asked for after they were replaced.
+    pub async fn keep_versions(&self, keep: Duration) -> Result<(), Error> {
+        self.store().put_json(FILE, &Versions { keep_ms: millis(limited(keep)) }).await
+    }
+}
+
 impl Table {
+    /// As [`Table::at`], for a question that begins now: only versions whose files outlast it.
+    ///
+    /// # Errors
+    /// As [`Table::at`]; [`Error::Gone`] also where the version was replaced longer ago than versions are kept.
+    pub async fn at_for_question(&self, version: u64, now_ms: i64) -> Result<Arc<Snapshot>, Error> {
+        let snapshot = self.at(version).await?;
+        if self.known().is_some_and(|newest| newest.version() == version) {
+            return Ok(snapshot);
+        }
+        // A lake that a program of before has written last says nothing.
+        let Some(Versions { keep_ms }) = self.store().get_json(FILE).await? else { return Ok(snapshot) };
+        match self.committed_ms(version + 1).await? {
+            Some(replaced_ms) if now_ms - replaced_ms <= keep_ms => Ok(snapshot),
+            _ => Err(Error::Gone { table: self.name().to_owned(), version }),
+        }
+    }
+
+    /// When a version came, by the store's clock; `None` where the log goes back no further.
+    async fn committed_ms(&self, version: u64) -> Result<Option<i64>, Error> {
+        let entry = Path::from(self.path(&format!("_delta_log/{version:020}.json")));
+        match self.store().root().head(&entry).await {
+            Ok(entry) => Ok(Some(entry.last_modified.timestamp_millis())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Writes a checkpoint where enough versions have come since the last one, and deletes what of the log
     /// only older versions than `keep` need. Says whether it did.
     pub async fn checkpoint(&self, keep: Duration, now_ms: i64) -> Result<bool, Error> {
@@ -65,8 +110,7 @@ impl Table {
             return Ok(false);
         }
         self.write_checkpoint(&delta).await?;
-        let cutoff_ms = now_ms - millis(limited(keep));
-        let deleted = self.delete_log_replaced_by(&delta, cutoff_ms).await?;
+        let deleted = self.delete_log_replaced_by(&delta, now_ms - millis(stays(keep))).await?;
         if deleted > 0 {
             // What is loaded knows files of the log that are gone by now.
             self.forget().await;
@@ -106,12 +150,12 @@ impl Table {
         Ok(hint.map(|hint| hint.version))
     }
 
-    /// Deletes files that no version younger than `keep` has; answers how many. Compactions of the table must
-    /// not run meanwhile.
+    /// Deletes files that no version has which was the newest within `keep` and the longest question; answers how
+    /// many. Compactions of the table must not run meanwhile.
     ///
     /// Files that the lake's present holder has brought and not committed yet stay, however old.
     pub async fn vacuum(&self, lease: &Lease, keep: Duration, now_ms: i64) -> Result<usize, Error> {
-        self.delete_stale(lease, limited(keep), now_ms).await
+        self.delete_stale(lease, stays(keep), now_ms).await
     }
 
     async fn delete_stale(&self, lease: &Lease, keep: Duration, now_ms: i64) -> Result<usize, Error> {
@@ -217,6 +261,11 @@ fn version_of(path: &str) -> Option<u64> {
 /// How long versions can be asked for, where this is wanted.
 fn limited(keep: Duration) -> Duration {
     keep.clamp(KEEP_MIN, KEEP_MAX)
+}
+
+/// How long what was replaced stays: whoever has asked for it at the last moment must find it to the end.
+fn stays(keep: Duration) -> Duration {
+    limited(keep) + QUESTION_MAX
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use arrow::datatypes::SchemaRef;
+use chrono::Utc;
 use zeugma_lake::{
     Lake, Latest, Snapshot, Table,
     seam::{self, Beyond, Tail},
@@ -196,7 +197,8 @@ impl LakeTable {
     /// # Errors
     /// [`Error::NotFound`] where it never had this version, [`Error::Gone`] where that is kept no more.
     pub async fn at(&self, version: u64) -> Result<Meeting, Error> {
-        Ok(Meeting { snapshot: Some(self.table.at(version).await?), tail: Beyond::default() })
+        let snapshot = self.table.at_for_question(version, Utc::now().timestamp_millis()).await?;
+        Ok(Meeting { snapshot: Some(snapshot), tail: Beyond::default() })
     }
 
     /// The newest reading of each device, of a snapshot or of a later one.

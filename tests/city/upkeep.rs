@@ -7,7 +7,7 @@ use zeugma_lake::{
     Lake, Lease, Shelf, Snapshot, Store, Table,
     compact::{Compaction, FILE_ROWS_MAX, Wanted, plan},
     find,
-    upkeep::KEEP_MIN,
+    upkeep::{KEEP_DEFAULT, KEEP_MIN},
 };
 use zeugma_schemas::{
     batch::{Builder, Origin},
@@ -133,6 +133,28 @@ async fn other_engines_see_the_same_rows_of_a_compacted_table() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn version_that_was_replaced_too_long_ago_cannot_be_asked_though_its_files_are_there() {
+    let mut city = City::start().await;
+    for second in 0..2 {
+        city.publish(BUS, payload(second)).await;
+        city.restart().await;
+    }
+    let newest = fleet(&city).await;
+    let version = (1..newest.version()).rev().find(|version| {
+        let next = format!("{}/fleet/_delta_log/{:020}.json", city.lake(), version + 1);
+        std::fs::read_to_string(next).unwrap().contains(r#""add""#)
+    });
+    let version = version.expect("the second reading's commit has replaced a version");
+    let sql = format!("SELECT count(*) FROM table_at('fleet', {version})");
+    assert_eq!(city.value(&sql).await, 1);
+    let next = format!("{}/fleet/_delta_log/{:020}.json", city.lake(), version + 1);
+    let days_ago = std::time::SystemTime::now() - 2 * KEEP_DEFAULT;
+    std::fs::File::options().write(true).open(next).unwrap().set_modified(days_ago).unwrap();
+    let (status, problem) = city.post_sql(&sql).await;
+    assert!(status == 410 && problem.to_string().contains("--keep-versions"), "{problem}");
+}
+
 /// A table of three commits of a row each, over a store that fails.
 struct Scene {
     store: Arc<SimStore>,
@@ -182,7 +204,7 @@ impl Scene {
         };
         let job = plan(self.table.load().await.unwrap().files(), Wanted::OneRun).pop().unwrap();
         self.store.arm(StoreFault::Late, 0);
-        assert!(compaction.run(&job, 0, drop).await.is_err());
+        assert!(compaction.run(&job, || 0, drop).await.is_err());
     }
 
     /// How many files and rows the table has.

@@ -51,7 +51,7 @@ pub struct WriterArgs {
         value_parser = humantime::parse_duration
     )]
     pub commit_interval: Duration,
-    /// How long a version of a table can still be read after it was replaced, and its files take room; 1h at
+    /// How long a version of a table can still be asked for after it was replaced, and its files take room; 1h at
     /// least, 6d at most
     #[arg(
         long,

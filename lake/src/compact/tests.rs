@@ -55,7 +55,7 @@ async fn compacted_table_has_the_same_rows_in_one_run_a_span() {
     for (number, job) in (0..).zip(&jobs) {
         let compaction = Compaction { number, ..compaction(&table, &lease, &columns) };
         let mut written = 0;
-        compaction.run(job, 0, |rows| written += rows as u64).await.unwrap();
+        compaction.run(job, || 0, |rows| written += rows as u64).await.unwrap();
         assert_eq!(written, job.rows());
     }
     // Somebody else, who reads nothing but the log.
@@ -85,7 +85,7 @@ async fn long_run_is_cut_into_files_that_are_still_one_run() {
     let before = table.load().await.unwrap();
     let compaction = Compaction { file_rows_max: 1_000, ..compaction(&table, &lease, &columns) };
     let job = plan(before.files(), Wanted::OneRun).pop().unwrap();
-    let after = compaction.run(&job, 0, drop).await.unwrap().snapshot;
+    let after = compaction.run(&job, || 0, drop).await.unwrap().snapshot;
     // A file ends with the page that makes it full.
     let rows: Vec<u64> = after.files().iter().map(|file| file.rows.unwrap()).collect();
     assert!(rows.len() == 2 && rows.iter().sum::<u64>() == 16_000, "{rows:?}");
@@ -109,10 +109,10 @@ async fn two_commits(folder: &tempfile::TempDir) -> (Lake, Compaction, Job) {
 async fn compaction_gives_way_where_its_files_have_gone_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let (lake, compaction, job) = two_commits(&folder).await;
-    let first = compaction.run(&job, 0, drop).await.unwrap().snapshot;
+    let first = compaction.run(&job, || 0, drop).await.unwrap().snapshot;
     let files = lake.store().list("parking").await.unwrap();
     let again = Compaction { number: 1, ..compaction };
-    let refused = again.run(&job, 0, drop).await.unwrap_err();
+    let refused = again.run(&job, || 0, drop).await.unwrap_err();
     assert!(matches!(refused, Error::Conflict { .. }), "{refused}");
     assert_eq!(lake.store().list("parking").await.unwrap(), files);
     assert_eq!(again.table.load().await.unwrap().version(), first.version());
@@ -125,6 +125,6 @@ async fn compaction_of_who_has_lost_the_lake_is_refused() {
     compaction.lease.release().await.unwrap();
     let other = Lease::take(lake.store(), "source-b", 0).await.unwrap();
     lake.table("parking").fence(&other).await.unwrap();
-    let refused = compaction.run(&job, 0, drop).await.unwrap_err();
+    let refused = compaction.run(&job, || 0, drop).await.unwrap_err();
     assert!(matches!(refused, Error::Fenced { .. }), "{refused}");
 }

@@ -112,7 +112,7 @@ async fn latest_goes_on_from_what_is_kept_through_compaction_and_vacuum() {
     for (number, job) in (0..).zip(plan(snapshot.files(), Wanted::OneRun)) {
         let (table, columns, lease) = (table.clone(), columns.clone(), lease.clone());
         let compaction = Compaction { table, columns, lease, file_rows_max: FILE_ROWS_MAX, number };
-        compaction.run(&job, now_ms, drop).await.unwrap();
+        compaction.run(&job, || now_ms, drop).await.unwrap();
     }
     let stranger = Lake::open(folder.path().to_str().unwrap()).await.unwrap().table("parking");
     let snapshot = stranger.load().await.unwrap();

@@ -44,7 +44,7 @@ impl Scene {
             file_rows_max: FILE_ROWS_MAX,
             number: 0,
         };
-        compaction.run(&job, NOW_MS, drop).await.unwrap();
+        compaction.run(&job, || NOW_MS, drop).await.unwrap();
         scene
     }
 

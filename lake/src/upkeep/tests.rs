@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use super::*;
 use crate::{
     compact::{Compaction, FILE_ROWS_MAX, Wanted, plan},
@@ -26,6 +28,33 @@ async fn commit(
 
 async fn log_files(table: &Table) -> usize {
     table.store().list(&format!("{}/_delta_log", table.name())).await.unwrap().len()
+}
+
+fn compaction(table: &Table, lease: &Lease, domains: &zeugma_schemas::domain::Domains) -> Compaction {
+    Compaction {
+        table: table.clone(),
+        columns: domains.get("parking").unwrap().columns().clone(),
+        lease: lease.clone(),
+        file_rows_max: FILE_ROWS_MAX,
+        number: 0,
+    }
+}
+
+/// Three commits, then a compaction of them; answers the version before it.
+async fn three_commits_that_become_one(
+    table: &Table,
+    shelf: &crate::Shelf,
+    lease: &Lease,
+    domains: &zeugma_schemas::domain::Domains,
+) -> Arc<crate::Snapshot> {
+    for n in 1..=3 {
+        commit(table, shelf, lease, domains, n).await;
+    }
+    let before = table.load().await.unwrap();
+    let compaction = compaction(table, lease, domains);
+    let job = plan(before.files(), Wanted::OneRun).pop().unwrap();
+    compaction.run(&job, now_ms, drop).await.unwrap();
+    before
 }
 
 #[tokio::test]
@@ -63,20 +92,8 @@ async fn vacuum_deletes_what_was_replaced_once_nobody_can_need_it() {
     let folder = tempfile::tempdir().unwrap();
     let (lake, table, lease, domains) = table(&folder).await;
     let shelf = shelf(&folder, &lease);
-    for n in 1..=3 {
-        commit(&table, &shelf, &lease, &domains, n).await;
-    }
-    let job = plan(table.load().await.unwrap().files(), Wanted::OneRun).pop().unwrap();
-    let columns = domains.get("parking").unwrap().columns().clone();
-    let compaction = Compaction {
-        table: table.clone(),
-        columns,
-        lease: lease.clone(),
-        file_rows_max: FILE_ROWS_MAX,
-        number: 0,
-    };
     let now_ms = now_ms();
-    compaction.run(&job, now_ms, drop).await.unwrap();
+    three_commits_that_become_one(&table, &shelf, &lease, &domains).await;
     // What a kill leaves behind; what the holder of the lake has brought and not committed yet.
     let orphan = "parking/run-0-00000.parquet".to_owned();
     let waiting = format!("parking/{:06}-000099-2026-09-21.parquet", lease.epoch());
@@ -123,4 +140,45 @@ async fn newest_version_can_be_read_once_more_when_it_is_replaced_however_old_it
     commit(&table, &shelf, &lease, &domains, 99).await;
     assert!(table.checkpoint(KEEP_DEFAULT, now_ms()).await.unwrap());
     assert_eq!(table.at(newest.version()).await.unwrap().files(), newest.files());
+}
+
+#[tokio::test]
+async fn files_outlast_the_longest_question_about_a_version_that_can_just_be_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (lake, table, lease, domains) = table(&folder).await;
+    let shelf = shelf(&folder, &lease);
+    let before = three_commits_that_become_one(&table, &shelf, &lease, &domains).await;
+    lake.keep_versions(KEEP_DEFAULT).await.unwrap();
+    let version = before.version();
+    let last_asked_ms = now_ms() + millis(KEEP_DEFAULT) - 60_000;
+    let asked = table.at_for_question(version, last_asked_ms).await.unwrap();
+    assert_eq!(asked.files(), before.files());
+    let answered_ms = last_asked_ms + millis(QUESTION_MAX);
+    assert_eq!(table.vacuum(&lease, KEEP_DEFAULT, answered_ms).await.unwrap(), 0);
+    // Its files are there, and may be deleted before a question that begins now has read them.
+    let refused = table.at_for_question(version, answered_ms).await.unwrap_err();
+    assert!(matches!(refused, Error::Gone { .. }), "{refused}");
+    assert!(table.at(version).await.is_ok());
+    let newest = table.load().await.unwrap();
+    assert!(table.at_for_question(newest.version(), answered_ms).await.is_ok());
+    assert_eq!(table.vacuum(&lease, KEEP_DEFAULT, later_ms()).await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn replaced_files_stay_from_the_commit_on_however_long_the_merge_took() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_lake, table, lease, domains) = table(&folder).await;
+    let shelf = shelf(&folder, &lease);
+    for n in 1..=3 {
+        commit(&table, &shelf, &lease, &domains, n).await;
+    }
+    let compaction = compaction(&table, &lease, &domains);
+    let job = plan(table.load().await.unwrap().files(), Wanted::OneRun).pop().unwrap();
+    let (begun_ms, hour_ms) = (now_ms(), 3_600_000);
+    let clock_ms = AtomicI64::new(begun_ms);
+    let takes_an_hour = |_| clock_ms.store(begun_ms + hour_ms, Ordering::SeqCst);
+    compaction.run(&job, || clock_ms.load(Ordering::SeqCst), takes_an_hour).await.unwrap();
+    let from_begin_ms = begun_ms + millis(stays(KEEP_DEFAULT)) + 60_000;
+    assert_eq!(table.vacuum(&lease, KEEP_DEFAULT, from_begin_ms).await.unwrap(), 0);
+    assert_eq!(table.vacuum(&lease, KEEP_DEFAULT, from_begin_ms + hour_ms).await.unwrap(), 3);
 }

@@ -131,7 +131,7 @@ async fn a_year_of_a_country() -> (City, Arc<Watched>) {
     let (table, lease) = (city.lake.table("energy"), city.lease.clone());
     let mut compaction = Compaction { table: table.clone(), columns, lease, file_rows_max: 1_000, number: 0 };
     while let Some(job) = plan(table.load().await.unwrap().files(), Wanted::OneRun).pop() {
-        compaction.run(&job, 0, drop).await.unwrap();
+        compaction.run(&job, || 0, drop).await.unwrap();
         compaction.number += 1;
     }
     (city, store)

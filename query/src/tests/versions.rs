@@ -94,7 +94,7 @@ async fn version_whose_files_a_vacuum_has_deleted_is_gone() {
     };
     let now_ms = chrono::Utc::now().timestamp_millis();
     let after =
-        compaction.run(&plan(before.files(), Wanted::OneRun)[0], now_ms, drop).await.unwrap().snapshot;
+        compaction.run(&plan(before.files(), Wanted::OneRun)[0], || now_ms, drop).await.unwrap().snapshot;
     let at = |version: u64| format!("SELECT count(*) FROM table_at('parking', {version})");
     assert_eq!(number(&query, &Grant::All, &at(before.version())).await, 10);
     let later_ms = now_ms + 2 * KEEP_DEFAULT.as_millis() as i64;
