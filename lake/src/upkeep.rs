@@ -80,18 +80,17 @@ impl Table {
     /// As [`Table::at`]; [`Error::Gone`] also where the version was replaced longer ago than versions are kept.
     pub async fn at_for_question(&self, version: u64, now_ms: i64) -> Result<Arc<Snapshot>, Error> {
         let snapshot = self.at(version).await?;
-        if self.known().is_some_and(|newest| newest.version() == version) {
-            return Ok(snapshot);
-        }
         // A lake that a program of before has written last says nothing.
         let Some(Versions { keep_ms }) = self.store().get_json(FILE).await? else { return Ok(snapshot) };
         match self.committed_ms(version + 1).await? {
-            Some(replaced_ms) if now_ms - replaced_ms <= keep_ms => Ok(snapshot),
-            _ => Err(Error::Gone { table: self.name().to_owned(), version }),
+            Some(replaced_ms) if now_ms - replaced_ms > keep_ms => {
+                Err(Error::Gone { table: self.name().to_owned(), version })
+            }
+            _ => Ok(snapshot),
         }
     }
 
-    /// When a version came, by the store's clock; `None` where the log goes back no further.
+    /// When a version came, by the store's clock; `None` where there is none yet.
     async fn committed_ms(&self, version: u64) -> Result<Option<i64>, Error> {
         let entry = Path::from(self.path(&format!("_delta_log/{version:020}.json")));
         match self.store().root().head(&entry).await {
