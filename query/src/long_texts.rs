@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{AsArray, Int64Array},
-    compute::kernels::length::length,
-    datatypes::{DataType, FieldRef, Int32Type, Int64Type},
+    array::AsArray,
+    compute::{cast, kernels::length::length},
+    datatypes::{DataType, FieldRef, Int64Type},
 };
 use datafusion::{
     common::{DataFusionError, Result},
@@ -26,8 +26,12 @@ pub const LONG_TEXTS: [&str; 3] = ["repeat", "lpad", "rpad"];
 pub const LONG_LISTS: [&str; 6] =
     ["range", "generate_series", "array_repeat", "list_repeat", "array_resize", "list_resize"];
 
-/// Bytes of all texts of one batch.
-const BYTES_MAX: i64 = 64 << 20;
+/// Bytes of a text, and of all of one batch. A text that is made once may be joined to each row.
+const TEXT_BYTES_MAX: i64 = 16 << 10;
+const BATCH_BYTES_MAX: i64 = 64 << 20;
+
+/// Longer ones need not be told apart; the sum of a batch of them is a number still.
+const LENGTH_MAX: i64 = 1 << 40;
 
 /// A function, in front of the engine's.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -58,33 +62,31 @@ impl ScalarUDFImpl for LongText {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let bytes = bytes(self.name() == "repeat", &args.args)?;
-        if bytes > BYTES_MAX {
+        let lengths = lengths(self.name() == "repeat", &args.args)?;
+        let (longest, all) = (lengths.iter().max().copied().unwrap_or(0), lengths.iter().sum::<i64>());
+        if longest > TEXT_BYTES_MAX || all > BATCH_BYTES_MAX {
             return Err(DataFusionError::ResourcesExhausted(format!(
-                "{} would make {bytes} bytes of {} rows, and may make {BYTES_MAX}",
-                self.name(),
-                args.number_rows
+                "{} would make a text of {longest} bytes, and {all} bytes at once; they may be {TEXT_BYTES_MAX} and \
+                 {BATCH_BYTES_MAX}",
+                self.name()
             )));
         }
         self.engine.invoke_with_args(args)
     }
 }
 
-/// How many bytes a batch of texts will take, each repeated so often or made so long.
-fn bytes(is_repeated: bool, args: &[ColumnarValue]) -> Result<i64> {
+/// How many bytes each text of a batch will take, repeated so often or made so long.
+fn lengths(is_repeated: bool, args: &[ColumnarValue]) -> Result<Vec<i64>> {
     let args = ColumnarValue::values_to_arrays(args)?;
-    let [texts, numbers, ..] = args.as_slice() else { return Ok(0) };
-    let Some(numbers) = numbers.as_primitive_opt::<Int64Type>() else { return Ok(0) };
-    let positive = |number: Option<i64>| number.unwrap_or_default().max(0);
+    let [texts, numbers, ..] = args.as_slice() else { return Ok(Vec::new()) };
+    let Some(numbers) = numbers.as_primitive_opt::<Int64Type>() else { return Ok(Vec::new()) };
+    let positive = |number: Option<i64>| number.unwrap_or_default().clamp(0, LENGTH_MAX);
     if !is_repeated {
-        return Ok(numbers.iter().map(positive).fold(0, i64::saturating_add));
+        return Ok(numbers.iter().map(positive).collect());
     }
-    let lengths = length(texts)?;
-    let lengths: Int64Array = match lengths.as_primitive_opt::<Int32Type>() {
-        Some(lengths) => lengths.unary(i64::from),
-        None => lengths.as_primitive::<Int64Type>().clone(),
-    };
-    let pairs = lengths.iter().zip(numbers);
-    let texts = pairs.map(|(length, times)| positive(length).saturating_mul(positive(times)));
-    Ok(texts.fold(0, i64::saturating_add))
+    let lengths = cast(&length(texts)?, &DataType::Int64)?;
+    let pairs = lengths.as_primitive::<Int64Type>().iter().zip(numbers);
+    Ok(pairs
+        .map(|(length, times)| positive(length).saturating_mul(positive(times)).min(LENGTH_MAX))
+        .collect())
 }

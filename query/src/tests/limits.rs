@@ -78,13 +78,15 @@ async fn values_that_are_as_long_as_a_number_says_are_bounded() {
     let query = city.query();
     for sql in [
         "SELECT repeat('x', 1000000000)",
+        "SELECT repeat('x', 9000000000000000000)",
+        "SELECT max(length(concat(repeat('x', 60000000), device))) FROM parking",
         "SELECT max(length(repeat(device, 1000000))) FROM parking",
         "SELECT max(length(rpad(device, seq + 1000000))) FROM (SELECT device, coalesce(seq, 0) AS seq FROM parking)",
     ] {
         let error = refused(&query, &Grant::All, sql).await;
         assert!(matches!(error, Error::Limit(_)), "{sql}: {error:?}");
     }
-    assert_eq!(number(&query, &Grant::All, "SELECT length(repeat('ab', 1000000))::bigint").await, 2_000_000);
+    assert_eq!(number(&query, &Grant::All, "SELECT length(repeat('ab', 8000))::bigint").await, 16_000);
     assert_eq!(
         number(&query, &Grant::All, "SELECT max(length(lpad(device, 10, '0')))::bigint FROM parking").await,
         10
