@@ -81,9 +81,11 @@ pub struct Config {
     pub rows_max: usize,
     /// Memory of all running questions together.
     pub memory_bytes_max: usize,
-    /// Of it, memory of one question; beyond it uses the disk, as far as it can. A fifth, so that four long ones leave
-    /// one to short ones.
+    /// Of it, memory of one question; beyond it uses the disk, as far as it can.
     pub memory_bytes_max_of_one: usize,
+    /// Of that, what cannot go to the disk, as the rows that a join keeps. A fifth of all, so that four long questions
+    /// leave one to short ones.
+    pub stays_bytes_max_of_one: usize,
     /// Memory for what is known of the lake's files, their footers: about 100 kB for a million rows.
     pub metadata_bytes_max: usize,
     /// Disk that all running questions may use when memory is short.
@@ -108,7 +110,8 @@ impl Default for Config {
             time_max: Duration::from_secs(60),
             rows_max: 10_000_000,
             memory_bytes_max: 1 << 30,
-            memory_bytes_max_of_one: (1 << 30) / 5,
+            memory_bytes_max_of_one: (1 << 30) / 2,
+            stays_bytes_max_of_one: (1 << 30) / 5,
             metadata_bytes_max: 128 << 20,
             spill_bytes_max: 4 << 30,
             running_max: 32,

@@ -11,7 +11,7 @@ use datafusion::{
     dataframe::DataFrame,
     execution::{
         FunctionRegistry, SessionState, SessionStateBuilder,
-        memory_pool::GreedyMemoryPool,
+        memory_pool::FairSpillPool,
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
     logical_expr::ScalarUDF,
@@ -46,6 +46,7 @@ const SORT_RESERVATION_BYTES_MAX: usize = 10 << 20;
 pub struct Sessions {
     template: SessionState,
     memory_bytes_max_of_one: usize,
+    stays_bytes_max_of_one: usize,
 }
 
 impl Sessions {
@@ -68,7 +69,8 @@ impl Sessions {
         for name in LONG_LISTS {
             template.deregister_udf(name)?;
         }
-        Ok(Sessions { template, memory_bytes_max_of_one: config.memory_bytes_max_of_one })
+        let Config { memory_bytes_max_of_one, stays_bytes_max_of_one, .. } = *config;
+        Ok(Sessions { template, memory_bytes_max_of_one, stays_bytes_max_of_one })
     }
 
     /// Reads a question that came as text.
@@ -108,7 +110,8 @@ impl Sessions {
     /// What questions share, with a limit of its own to one's memory.
     fn runtime_of_one(&self) -> Arc<RuntimeEnv> {
         let shared = self.template.runtime_env();
-        let memory = OfOne::new(self.memory_bytes_max_of_one, shared.memory_pool.clone());
+        let all = shared.memory_pool.clone();
+        let memory = OfOne::new(self.memory_bytes_max_of_one, self.stays_bytes_max_of_one, all);
         Arc::new(RuntimeEnv { memory_pool: Arc::new(memory), ..RuntimeEnv::clone(shared) })
     }
 }
@@ -198,16 +201,16 @@ fn settings(config: &Config) -> SessionConfig {
     options.sql_parser.collect_spans = true;
     options.execution.parquet.enable_page_index = true;
     // Each part of a plan that sorts keeps so much for the time when it has to merge what lies on the disk. There are
-    // up to two parts for each core, and they leave most of a question's memory to rows.
+    // up to two parts for each core, and they leave half of what stays to others.
     let parts = 2 * options.execution.target_partitions + 1;
     options.execution.sort_spill_reservation_bytes =
-        SORT_RESERVATION_BYTES_MAX.min(config.memory_bytes_max_of_one / (4 * parts));
+        SORT_RESERVATION_BYTES_MAX.min(config.stays_bytes_max_of_one / (2 * parts));
     settings
 }
 
 fn runtime(lake: &Lake, config: &Config) -> Result<Arc<RuntimeEnv>, Error> {
     let runtime = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(GreedyMemoryPool::new(config.memory_bytes_max)))
+        .with_memory_pool(Arc::new(FairSpillPool::new(config.memory_bytes_max)))
         .with_metadata_cache_limit(config.metadata_bytes_max)
         .with_max_temp_directory_size(config.spill_bytes_max)
         .build_arc()?;
