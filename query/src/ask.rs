@@ -1,6 +1,11 @@
 //! A question is asked: it gets a place among those running, a plan, a deadline, and answers as batches.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+    time::Instant,
+};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{dataframe::DataFrame, execution::SendableRecordBatchStream, physical_plan::execute_stream};
@@ -8,7 +13,6 @@ use futures::{
     Stream, StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
-use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use zeugma_lake::{Lake, seam::Tail};
 
@@ -21,9 +25,6 @@ use crate::{
     session::{Session, Sessions},
     table::Tables,
 };
-
-/// Batches that are there before somebody takes them.
-const AHEAD: usize = 1;
 
 /// Which rows a question is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -218,42 +219,47 @@ impl Started {
         Ok(Answer { schema, batches })
     }
 
-    /// The batches behind the first, which has so many rows. They end at the deadline whether somebody takes them or not: a client that
-    /// stops reading must not keep a place, memory and files.
+    /// The batches behind the first, which has so many rows. They end at the deadline whether somebody takes them or
+    /// not: a client that stops reading must not keep a place, memory and files.
     fn rest(
         self,
-        mut rows: usize,
-        mut batches: SendableRecordBatchStream,
+        rows: usize,
+        batches: SendableRecordBatchStream,
     ) -> impl Stream<Item = Result<RecordBatch, Error>> + Send {
-        let (give, take) = mpsc::channel(AHEAD);
-        let task = tokio::spawn(async move {
-            let all = async {
-                while let Some(batch) = batches.next().await {
-                    let batch = batch?;
+        let (deadline, time_max, rows_max) = (self.deadline, self.time_max, self.rows_max);
+        let held = Arc::new(Mutex::new(Some((batches, self))));
+        let letting_go = held.clone();
+        let timer = AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::time::sleep_until(deadline).await;
+            lock(&letting_go).take();
+        }));
+        stream::unfold(Some((rows, held, timer)), move |state| async move {
+            let (mut rows, held, timer) = state?;
+            let next = poll_fn(|context| match &mut *lock(&held) {
+                Some((batches, _)) => batches.poll_next_unpin(context).map(Some),
+                None => Poll::Ready(None),
+            });
+            match tokio::time::timeout_at(deadline, next).await.unwrap_or(None) {
+                Some(Some(Ok(batch))) => {
                     rows += batch.num_rows();
-                    if rows > self.rows_max {
-                        return Err(too_many_rows(self.rows_max));
-                    }
-                    if give.send(batch).await.is_err() {
-                        break;
+                    match rows > rows_max {
+                        true => Some((Err(too_many_rows(rows_max)), None)),
+                        false => Some((Ok(batch), Some((rows, held, timer)))),
                     }
                 }
-                Ok(())
-            };
-            self.in_time(all).await
-        });
-        stream::unfold(Some((take, AbortOnDropHandle::new(task))), |state| async {
-            let (mut take, task) = state?;
-            if let Some(batch) = take.recv().await {
-                return Some((Ok(batch), Some((take, task))));
-            }
-            match task.await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some((Err(error), None)),
-                Err(error) => Some((Err(Error::Internal(error.to_string())), None)),
+                Some(Some(Err(error))) => Some((Err(error.into()), None)),
+                Some(None) => None,
+                None => Some((Err(too_long(time_max)), None)),
             }
         })
     }
+}
+
+/// What a question still holds.
+type Held = Mutex<Option<(SendableRecordBatchStream, Started)>>;
+
+fn lock(held: &Held) -> MutexGuard<'_, Option<(SendableRecordBatchStream, Started)>> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn too_long(time_max: std::time::Duration) -> Error {
