@@ -7,84 +7,36 @@ use std::sync::Arc;
 
 use arrow::{
     array::{Array, ArrayRef, make_array},
-    datatypes::{DataType, Field, FieldRef},
+    datatypes::{DataType, Field},
 };
 use datafusion::{
-    common::{Result, config::ConfigOptions},
-    logical_expr::{
-        ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-        Signature,
-        sort_properties::{ExprProperties, SortProperties},
-    },
+    common::Result,
+    logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF},
 };
 
 /// The function's name.
 pub const DATE_TRUNC: &str = "date_trunc";
 
-/// The function, in front of the engine's.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct DateTrunc {
-    /// The engine's.
-    pub engine: Arc<ScalarUDF>,
-}
-
-impl ScalarUDFImpl for DateTrunc {
-    fn name(&self) -> &str {
-        self.engine.name()
+/// The function, given the engine's.
+pub fn date_trunc(engine: &ScalarUDF, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let Some(ColumnarValue::Array(times)) = args.args.get(1) else {
+        return engine.invoke_with_args(args);
+    };
+    let in_utc = times.data_type().clone();
+    let DataType::Timestamp(unit, Some(zone)) = &in_utc else {
+        return engine.invoke_with_args(args);
+    };
+    if !matches!(zone.as_ref(), "UTC" | "+00:00") {
+        return engine.invoke_with_args(args);
     }
-
-    fn aliases(&self) -> &[String] {
-        self.engine.aliases()
+    let plain = DataType::Timestamp(*unit, None);
+    args.args[1] = ColumnarValue::Array(relabelled(times, &plain)?);
+    for field in args.arg_fields.get_mut(1).into_iter().chain([&mut args.return_field]) {
+        *field = Arc::new(Field::new(field.name(), plain.clone(), field.is_nullable()));
     }
-
-    fn signature(&self) -> &Signature {
-        self.engine.signature()
-    }
-
-    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.engine.return_type(arg_types)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        self.engine.return_field_from_args(args)
-    }
-
-    fn with_updated_config(&self, config: &ConfigOptions) -> Option<ScalarUDF> {
-        self.engine.inner().with_updated_config(config)
-    }
-
-    fn output_ordering(&self, inputs: &[ExprProperties]) -> Result<SortProperties> {
-        self.engine.output_ordering(inputs)
-    }
-
-    fn preserves_lex_ordering(&self, inputs: &[ExprProperties]) -> Result<bool> {
-        self.engine.preserves_lex_ordering(inputs)
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.engine.documentation()
-    }
-
-    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let Some(ColumnarValue::Array(times)) = args.args.get(1) else {
-            return self.engine.invoke_with_args(args);
-        };
-        let in_utc = times.data_type().clone();
-        let DataType::Timestamp(unit, Some(zone)) = &in_utc else {
-            return self.engine.invoke_with_args(args);
-        };
-        if !matches!(zone.as_ref(), "UTC" | "+00:00") {
-            return self.engine.invoke_with_args(args);
-        }
-        let plain = DataType::Timestamp(*unit, None);
-        args.args[1] = ColumnarValue::Array(relabelled(times, &plain)?);
-        for field in args.arg_fields.get_mut(1).into_iter().chain([&mut args.return_field]) {
-            *field = Arc::new(Field::new(field.name(), plain.clone(), field.is_nullable()));
-        }
-        match self.engine.invoke_with_args(args)? {
-            ColumnarValue::Array(times) => Ok(ColumnarValue::Array(relabelled(&times, &in_utc)?)),
-            scalar => scalar.cast_to(&in_utc, None),
-        }
+    match engine.invoke_with_args(args)? {
+        ColumnarValue::Array(times) => Ok(ColumnarValue::Array(relabelled(&times, &in_utc)?)),
+        scalar => scalar.cast_to(&in_utc, None),
     }
 }
 
@@ -100,6 +52,7 @@ mod tests {
     use datafusion::{execution::FunctionRegistry, prelude::SessionContext, scalar::ScalarValue};
 
     use super::*;
+    use crate::in_front::InFront;
 
     fn truncated(function: &ScalarUDF, precision: &str, times: ArrayRef) -> ArrayRef {
         let field = |name: &str, data_type: &DataType| Arc::new(Field::new(name, data_type.clone(), true));
@@ -120,7 +73,7 @@ mod tests {
     #[test]
     fn answers_what_the_engine_does_in_any_zone() {
         let engine = SessionContext::new().udf(DATE_TRUNC).unwrap();
-        let ours = ScalarUDF::from(DateTrunc { engine: engine.clone() });
+        let ours = InFront::of(engine.clone(), date_trunc);
         // From 1936 to 2103, every 31 days and some.
         let times = (-400..1_600).map(|n| (n % 7 != 3).then_some(n * 2_717_171_717_171_i64));
         let times = TimestampMicrosecondArray::from_iter(times);

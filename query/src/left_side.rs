@@ -14,49 +14,24 @@ use std::{
 };
 
 use datafusion::{
-    common::{
-        DataFusionError, JoinType, Result,
-        config::ConfigOptions,
-        tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
-    },
+    common::{DataFusionError, JoinType, Result, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::PhysicalExpr,
-    physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
-        execution_plan::{ChildrenPropertiesMode, reset_plan_states},
-        joins::NestedLoopJoinExec,
+        execution_plan::reset_plan_states, joins::NestedLoopJoinExec,
     },
 };
 
+use crate::rule::{ALIKE, ANEW, Rule};
+
 /// Puts a [`LeftSide`] into each join without equal keys.
-#[derive(Debug)]
-pub struct LeftSides;
+pub const LEFT_SIDES: Rule = Rule { name: "left_sides", instead };
 
-impl PhysicalOptimizerRule for LeftSides {
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        _config: &ConfigOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(with_left_side).data()
-    }
-
-    fn name(&self) -> &str {
-        "left_sides"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-}
-
-fn with_left_side(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
-    let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() else { return Ok(Transformed::no(plan)) };
+fn instead(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() else { return Ok(None) };
     let left = LeftSide::of(join.left().clone(), *join.join_type() == JoinType::Inner);
-    let children = vec![Arc::new(left) as _, join.right().clone()];
-    let same = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep);
-    Ok(Transformed::yes(plan.replace_children(children, same)?))
+    plan.clone().replace_children(vec![Arc::new(left), join.right().clone()], ALIKE).map(Some)
 }
 
 /// Rows that are executed once, and again where the join may go to the disk.
@@ -116,7 +91,7 @@ impl ExecutionPlan for LeftSide {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+        self.replace_children(children, ANEW)
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

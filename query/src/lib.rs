@@ -11,7 +11,7 @@
 //!              |
 //!            catalog ---- the tables there are
 //!              |
-//!            session ---- only those tables, only reading: statement, wildcard, table_at, date_trunc
+//!            session ---- only those tables, only reading: statement, wildcard, table_at; memory; in_front: date_trunc, long_texts
 //!              |
 //!            table ------ snapshot and tail, joined at the seam: prune, reach, pieces, files, scan; latest_table: one row a device
 //!              |
@@ -41,6 +41,7 @@ pub mod error;
 mod files;
 pub mod grant;
 mod http;
+mod in_front;
 mod latest_table;
 mod left_side;
 mod long_texts;
@@ -52,6 +53,7 @@ mod problem;
 mod prune;
 mod reach;
 pub mod remote_tail;
+mod rule;
 mod runs;
 mod scan;
 mod session;

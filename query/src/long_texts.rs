@@ -3,19 +3,14 @@
 //! The engine (DataFusion 55) counts what an operator holds, and not what an expression makes. These are what a mistake
 //! makes large; who joins large texts to larger ones on purpose is not kept from it.
 
-use std::sync::Arc;
-
 use arrow::{
     array::AsArray,
     compute::{cast, kernels::length::length},
-    datatypes::{DataType, FieldRef, Int64Type},
+    datatypes::{DataType, Int64Type},
 };
 use datafusion::{
     common::{DataFusionError, Result},
-    logical_expr::{
-        ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-        Signature,
-    },
+    logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF},
 };
 
 /// The functions whose second argument says how often or how far.
@@ -33,46 +28,18 @@ const BATCH_BYTES_MAX: i64 = 64 << 20;
 /// Longer ones need not be told apart; the sum of a batch of them is a number still.
 const LENGTH_MAX: i64 = 1 << 40;
 
-/// A function, in front of the engine's.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct LongText {
-    /// The engine's.
-    pub engine: Arc<ScalarUDF>,
-}
-
-impl ScalarUDFImpl for LongText {
-    fn name(&self) -> &str {
-        self.engine.name()
+/// One of these functions, given the engine's.
+pub fn long_text(engine: &ScalarUDF, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let lengths = lengths(engine.name() == "repeat", &args.args)?;
+    let (longest, all) = (lengths.iter().max().copied().unwrap_or(0), lengths.iter().sum::<i64>());
+    if longest > TEXT_BYTES_MAX || all > BATCH_BYTES_MAX {
+        return Err(DataFusionError::ResourcesExhausted(format!(
+            "{} would make a text of {longest} bytes, and {all} bytes at once; they may be {TEXT_BYTES_MAX} and \
+             {BATCH_BYTES_MAX}",
+            engine.name()
+        )));
     }
-
-    fn signature(&self) -> &Signature {
-        self.engine.signature()
-    }
-
-    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.engine.return_type(arg_types)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        self.engine.return_field_from_args(args)
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.engine.documentation()
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let lengths = lengths(self.name() == "repeat", &args.args)?;
-        let (longest, all) = (lengths.iter().max().copied().unwrap_or(0), lengths.iter().sum::<i64>());
-        if longest > TEXT_BYTES_MAX || all > BATCH_BYTES_MAX {
-            return Err(DataFusionError::ResourcesExhausted(format!(
-                "{} would make a text of {longest} bytes, and {all} bytes at once; they may be {TEXT_BYTES_MAX} and \
-                 {BATCH_BYTES_MAX}",
-                self.name()
-            )));
-        }
-        self.engine.invoke_with_args(args)
-    }
+    engine.invoke_with_args(args)
 }
 
 /// How many bytes each text of a batch will take, repeated so often or made so long.

@@ -28,12 +28,14 @@ use datafusion::{
     physical_expr::PhysicalExpr,
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
-        execution_plan::{ChildrenPropertiesMode, EvaluationType},
-        stream::RecordBatchStreamAdapter,
+        execution_plan::EvaluationType, stream::RecordBatchStreamAdapter,
     },
 };
 
-use crate::effort::Effort;
+use crate::{
+    effort::Effort,
+    rule::{ALIKE, ANEW},
+};
 
 /// The same plan, whose pipelines go elsewhere when their question has become long.
 pub fn movable(plan: Arc<dyn ExecutionPlan>, effort: &Arc<Effort>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -45,8 +47,7 @@ pub fn movable(plan: Arc<dyn ExecutionPlan>, effort: &Arc<Effort>) -> Result<Arc
             return Ok(Transformed::no(plan));
         }
         let inputs = plan.children().into_iter().map(|input| pipeline(input.clone())).collect();
-        let same = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep);
-        Ok(Transformed::yes(plan.replace_children(inputs, same)?))
+        Ok(Transformed::yes(plan.replace_children(inputs, ALIKE)?))
     };
     Ok(pipeline(plan.transform_up(below).data()?))
 }
@@ -102,7 +103,7 @@ impl ExecutionPlan for Pipeline {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+        self.replace_children(children, ANEW)
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

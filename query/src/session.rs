@@ -14,7 +14,6 @@ use datafusion::{
         memory_pool::FairSpillPool,
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
-    logical_expr::ScalarUDF,
     prelude::{SQLOptions, SessionConfig, SessionContext},
     sql::parser::Statement,
 };
@@ -23,10 +22,11 @@ use zeugma_lake::Lake;
 use crate::{
     Config, Error,
     catalog::{Known, LATEST},
-    date_trunc::{DATE_TRUNC, DateTrunc},
+    date_trunc::{DATE_TRUNC, date_trunc},
+    in_front::{Call, InFront},
     latest_table::LatestTable,
-    left_side::LeftSides,
-    long_texts::{LONG_LISTS, LONG_TEXTS, LongText},
+    left_side::LEFT_SIDES,
+    long_texts::{LONG_LISTS, LONG_TEXTS, long_text},
     memory::OfOne,
     runs::RULES,
     statement,
@@ -56,15 +56,14 @@ impl Sessions {
         let mut builder = SessionStateBuilder::new_with_default_features()
             .with_config(settings(config))
             .with_runtime_env(runtime);
-        for rule in RULES {
+        for rule in RULES.into_iter().chain([LEFT_SIDES]) {
             builder = builder.with_physical_optimizer_rule(Arc::new(rule));
         }
-        let mut template = builder.with_physical_optimizer_rule(Arc::new(LeftSides)).build();
-        let engine = template.udf(DATE_TRUNC)?;
-        template.register_udf(Arc::new(ScalarUDF::from(DateTrunc { engine })))?;
-        for name in LONG_TEXTS {
+        let mut template = builder.build();
+        let in_front = [(DATE_TRUNC, date_trunc as Call)].into_iter();
+        for (name, call) in in_front.chain(LONG_TEXTS.map(|name| (name, long_text as Call))) {
             let engine = template.udf(name)?;
-            template.register_udf(Arc::new(ScalarUDF::from(LongText { engine })))?;
+            template.register_udf(Arc::new(InFront::of(engine, call)))?;
         }
         for name in LONG_LISTS {
             template.deregister_udf(name)?;

@@ -47,10 +47,8 @@ use datafusion::{
 };
 use futures::{StreamExt, TryStreamExt, future, stream, stream::BoxStream};
 
-use super::{
-    ANEW, ByRuns,
-    sieve::{Sieve, Sifted},
-};
+use super::sieve::{Sieve, Sifted};
+use crate::rule::{ANEW, Rule};
 
 /// Rows that a run has on average, for it to be worth while: with fewer the engine groups about as quickly by itself.
 const RUN_ROWS_MIN: usize = 4;
@@ -67,7 +65,7 @@ const RUNS_AT_ONCE: usize = 8_192;
 const STATES_BYTES_MAX: usize = 4 << 20;
 
 /// Puts [`RunAggregate`] in the place of the engine's first stage.
-pub const GROUP: ByRuns = ByRuns { name: "group_by_runs", instead };
+pub const GROUP: Rule = Rule { name: "group_by_runs", instead };
 
 fn instead(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let rows = plan.downcast_ref::<AggregateExec>().filter(|rows| can_be_by_runs(rows));

@@ -32,10 +32,11 @@ use datafusion::{
 };
 use futures::{StreamExt, future};
 
-use super::{ANEW, ByRuns, are_compared};
+use super::are_compared;
+use crate::rule::{ANEW, Rule};
 
 /// Puts [`RunLag`] in the place of windows that only look one row back.
-pub const LAG: ByRuns = ByRuns { name: "lag_by_runs", instead };
+pub const LAG: Rule = Rule { name: "lag_by_runs", instead };
 
 fn instead(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     match plan.downcast_ref::<BoundedWindowAggExec>() {

@@ -29,7 +29,8 @@ use datafusion::{
 };
 use futures::{TryStreamExt, stream};
 
-use super::{ANEW, ByRuns, are_compared};
+use super::are_compared;
+use crate::rule::{ANEW, Rule};
 
 /// Bytes that are gathered before they are laid out, which takes twice as much again, for each part of a plan.
 const GATHERED_BYTES_MAX: usize = 4 << 20;
@@ -38,7 +39,7 @@ const GATHERED_BYTES_MAX: usize = 4 << 20;
 const RUN_ROWS_MIN: usize = 16;
 
 /// Puts [`RunSort`] before the engine's sorting.
-pub const SORT: ByRuns = ByRuns { name: "sort_by_runs", instead };
+pub const SORT: Rule = Rule { name: "sort_by_runs", instead };
 
 fn instead(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     match plan.downcast_ref::<SortExec>() {

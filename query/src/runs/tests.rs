@@ -9,14 +9,10 @@ use datafusion::{
     prelude::{SessionConfig, SessionContext},
 };
 
-use super::ByRuns;
+use crate::rule::Rule;
 
 /// What an engine, usual or with one rule more, answers about the table `readings`, and its plan.
-pub async fn answer(
-    parts: &[Vec<RecordBatch>],
-    sql: &str,
-    rule: Option<ByRuns>,
-) -> (Vec<RecordBatch>, String) {
+pub async fn answer(parts: &[Vec<RecordBatch>], sql: &str, rule: Option<Rule>) -> (Vec<RecordBatch>, String) {
     let state = SessionStateBuilder::new_with_default_features()
         .with_config(SessionConfig::new().with_target_partitions(2));
     let state =
