@@ -211,19 +211,18 @@ impl Started {
     async fn answer(self, plan: DataFrame) -> Result<Answer, Error> {
         let context = Arc::new(plan.task_ctx());
         let plan = self.in_time(async { Ok(plan.create_physical_plan().await?) }).await?;
-        let mut batches = execute_stream(movable(plan, &self.effort)?, context)?;
+        let batches = execute_stream(movable(plan, &self.effort)?, context)?;
         let schema = batches.schema();
-        let first = self.in_time(async { Ok(batches.next().await.transpose()?) }).await?;
-        let rows = first.as_ref().map_or(0, RecordBatch::num_rows);
-        let batches = stream::iter(first.map(Ok)).chain(self.rest(rows, batches)).boxed();
+        let mut batches = self.limited(batches).fuse().boxed();
+        let first = batches.next().await.transpose()?;
+        let batches = stream::iter(first.map(Ok)).chain(batches).boxed();
         Ok(Answer { schema, batches })
     }
 
-    /// The batches behind the first, which has so many rows. They end at the deadline whether somebody takes them or
-    /// not: a client that stops reading must not keep a place, memory and files.
-    fn rest(
+    /// These batches, as far as there may be. They end at the deadline whether somebody takes them or not: a client
+    /// that stops reading must not keep a place, memory and files.
+    fn limited(
         self,
-        rows: usize,
         batches: SendableRecordBatchStream,
     ) -> impl Stream<Item = Result<RecordBatch, Error>> + Send {
         let (deadline, time_max, rows_max) = (self.deadline, self.time_max, self.rows_max);
@@ -233,7 +232,7 @@ impl Started {
             tokio::time::sleep_until(deadline).await;
             lock(&letting_go).take();
         }));
-        stream::unfold(Some((rows, held, timer)), move |state| async move {
+        stream::unfold(Some((0, held, timer)), move |state| async move {
             let (mut rows, held, timer) = state?;
             let next = poll_fn(|context| match &mut *lock(&held) {
                 Some((batches, _)) => batches.poll_next_unpin(context).map(Some),
