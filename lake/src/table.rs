@@ -131,8 +131,7 @@ impl Table {
     pub async fn at_even_erased(&self, version: u64) -> Result<Arc<Snapshot>, Error> {
         let newest = self.load().await?;
         let gone = || Error::Gone { table: self.name().to_owned(), version };
-        let entry = Path::from(self.path(&format!("_delta_log/{version:020}.json")));
-        if !exists(&self.store().root(), &entry).await? {
+        if self.committed_ms(version).await?.is_none() {
             return Err(gone());
         }
         let mut delta = DeltaTable::new(self.log_store()?);
@@ -145,12 +144,12 @@ impl Table {
         let asked: Vec<BoxFuture<'_, _>> = replaced
             .map(|file| {
                 let (root, path) = (root.clone(), Path::from(file.path.as_str()));
-                async move { exists(&root, &path).await }.boxed()
+                async move { modified_ms(&root, &path).await }.boxed()
             })
             .collect();
         let mut answers = stream::iter(asked).buffer_unordered(LOOKS_AT_ONCE);
         while let Some(there) = answers.next().await {
-            if !there? {
+            if there?.is_none() {
                 return Err(gone());
             }
         }
@@ -235,6 +234,12 @@ impl Table {
         work(table, &snapshot).await
     }
 
+    /// When a version was committed, by the store's clock; `None` where the log has none, or none any more.
+    pub(crate) async fn committed_ms(&self, version: u64) -> Result<Option<i64>, Error> {
+        let entry = Path::from(self.path(&format!("_delta_log/{version:020}.json")));
+        modified_ms(&self.store().root(), &entry).await
+    }
+
     /// Makes a version of a local table's log durable.
     pub(crate) async fn sync_version(&self, version: u64) -> Result<(), Error> {
         self.store().sync(&[format!("{}/_delta_log/{version:020}.json", self.name())]).await
@@ -249,10 +254,11 @@ impl Table {
     }
 }
 
-async fn exists(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<bool, Error> {
+/// When an object was written; `None` where there is none.
+async fn modified_ms(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<Option<i64>, Error> {
     match store.head(path).await {
-        Ok(_) => Ok(true),
-        Err(object_store::Error::NotFound { .. }) => Ok(false),
+        Ok(object) => Ok(Some(object.last_modified.timestamp_millis())),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -14,7 +14,7 @@ use deltalake_core::{
     operations::vacuum::{Clock, VacuumMode},
 };
 use futures::{StreamExt, TryStreamExt};
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, path::Path};
+use object_store::{ObjectMeta, ObjectStore, path::Path};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Lake, Lease, Snapshot, Table};
@@ -87,16 +87,6 @@ impl Table {
                 Err(Error::Gone { table: self.name().to_owned(), version })
             }
             _ => Ok(snapshot),
-        }
-    }
-
-    /// When a version came, by the store's clock; `None` where there is none yet.
-    async fn committed_ms(&self, version: u64) -> Result<Option<i64>, Error> {
-        let entry = Path::from(self.path(&format!("_delta_log/{version:020}.json")));
-        match self.store().root().head(&entry).await {
-            Ok(entry) => Ok(Some(entry.last_modified.timestamp_millis())),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
         }
     }
 
