@@ -14,6 +14,7 @@ mod gathered;
 mod known;
 mod late;
 mod letter;
+mod waiting;
 
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -41,6 +42,7 @@ pub use known::{Known, Tables};
 use late::Late;
 pub use late::{Undecided, Verdicts};
 use letter::Letter;
+use waiting::Waiting;
 
 /// Late readings that may wait for the lake: at about 300 bytes each, 150 MB. Beyond it acceptance waits.
 const UNDECIDED_MAX: usize = 500_000;
@@ -57,12 +59,8 @@ pub struct Acceptor {
     tally: Tally,
     watermarks: Watermarks,
     accepted_through: Position,
-    /// Late readings that no look-up has taken up yet, in journal order.
-    waiting: Vec<Late>,
-    /// The lowest position of each table among them.
-    first_waiting: BTreeMap<String, Position>,
-    /// And among those that a look-up is deciding now.
-    first_deciding: BTreeMap<String, Position>,
+    /// Late readings.
+    waiting: Waiting,
     /// Through which position each table held everything when we began: what a replay finds at or before
     /// it has been decided once, and is in the lake.
     committed_through: BTreeMap<String, Position>,
@@ -98,9 +96,7 @@ impl Acceptor {
             tally: Tally::default(),
             watermarks,
             accepted_through: settled_through,
-            waiting: Vec::new(),
-            first_waiting: BTreeMap::new(),
-            first_deciding: BTreeMap::new(),
+            waiting: Waiting::default(),
             committed_through,
             erasing: Vec::new(),
             again: Again::default(),
@@ -162,7 +158,7 @@ impl Acceptor {
         }
         self.accepted_through = self.accepted_through.max(block.last());
         self.settle(&mut gathered);
-        self.tail.undecided(&self.undecided());
+        self.tail.undecided(&self.waiting.undecided());
         self.put(gathered)?;
         self.tell_decided();
         self.metrics.accepted_block(block.last(), &mut self.tally);
@@ -242,7 +238,6 @@ impl Acceptor {
             counts.wait(came_us);
             self.metrics.undecided.inc();
             self.again.waits(position);
-            late::lower(&mut self.first_waiting, topic.domain, position);
             self.waiting.push(Late::new(domain, topic, position, record, reading));
             return;
         }
@@ -311,21 +306,8 @@ impl Acceptor {
 
     /// Tells the tail which prefix of each table is decided.
     fn tell_decided(&mut self) {
-        self.tail.decided(self.accepted_through, &self.undecided());
+        self.tail.decided(self.accepted_through, &self.waiting.undecided());
         self.again.tell();
-    }
-
-    /// The first position of each table that waits for a decision. A late reading may yet become a row of its
-    /// domain's table or a dead letter, so it holds back both.
-    fn undecided(&self) -> BTreeMap<String, Position> {
-        let mut undecided = self.first_deciding.clone();
-        for (table, first) in &self.first_waiting {
-            late::lower(&mut undecided, table, *first);
-        }
-        if let Some(first) = undecided.values().min().copied() {
-            undecided.insert(dead_letter::TABLE.to_owned(), first);
-        }
-        undecided
     }
 
     /// How many late readings wait for a look-up.
@@ -335,8 +317,7 @@ impl Acceptor {
 
     /// Begins to decide all that waits; [`Acceptor::take_verdicts`] must follow before the next.
     pub fn look_up(&mut self, after: Duration) -> Lookup {
-        let waiting = std::mem::take(&mut self.waiting);
-        self.first_deciding = std::mem::take(&mut self.first_waiting);
+        let waiting = self.waiting.take();
         self.metrics.lookup_begins();
         let (tail, tables) = (self.tail.clone(), self.known.borrow().tables.clone());
         Box::pin(async move {
@@ -349,18 +330,14 @@ impl Acceptor {
     pub fn take_verdicts(&mut self, verdicts: Result<Verdicts, Undecided>) -> Result<bool, LakeError> {
         let verdicts = match verdicts {
             Ok(verdicts) => verdicts,
-            Err(Undecided { mut readings, error }) => {
+            Err(Undecided { readings, error }) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, readings = readings.len(), "late readings wait for the lake");
-                readings.append(&mut self.waiting);
-                self.waiting = readings;
-                for (table, first) in std::mem::take(&mut self.first_deciding) {
-                    late::lower(&mut self.first_waiting, &table, first);
-                }
+                self.waiting.give_back(readings);
                 return Ok(false);
             }
         };
-        self.first_deciding.clear();
+        self.waiting.decided();
         let domains = self.known.borrow().domains.clone();
         let mut gathered = self.gather(&domains);
         self.metrics

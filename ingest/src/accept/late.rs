@@ -61,14 +61,6 @@ pub struct Undecided {
     pub(super) error: Error,
 }
 
-/// Lowers a table's entry to a position.
-pub(super) fn lower(positions: &mut BTreeMap<String, Position>, table: &str, position: Position) {
-    match positions.get_mut(table) {
-        Some(lowest) => *lowest = position.min(*lowest),
-        None => drop(positions.insert(table.to_owned(), position)),
-    }
-}
-
 impl Late {
     pub(super) fn new(
         domain: &Arc<Domain>,
