@@ -185,10 +185,10 @@ async fn erase_with_fault(fault: StoreFault, at: u8) -> bool {
     happened
 }
 
-/// Such an erasure for every put there is.
-async fn erase_with_each(fault: StoreFault) {
+/// Such erasures for every put there is.
+async fn with_each_put(erase: impl AsyncFn(u8) -> bool) {
     let mut at = 0;
-    while erase_with_fault(fault, at).await {
+    while erase(at).await {
         at += 1;
     }
     assert!(at > 5, "an erasure has more steps than {at}");
@@ -196,12 +196,12 @@ async fn erase_with_each(fault: StoreFault) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn erasure_is_finished_whatever_answer_of_the_lake_is_lost() {
-    erase_with_each(StoreFault::AnyLost).await;
+    with_each_put(async |at| erase_with_fault(StoreFault::AnyLost, at).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn erasure_is_finished_by_the_next_start_wherever_it_was_cut_short() {
-    erase_with_each(StoreFault::Gone).await;
+    with_each_put(async |at| erase_with_fault(StoreFault::Gone, at).await).await;
 }
 
 /// Two erasures of rows that lie in one file: the second is asked for at once where the lake's store fails beside the
@@ -234,11 +234,7 @@ async fn erase_two_with_fault(fault: StoreFault, at: u8) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn second_erasure_waits_until_the_first_is_done() {
     for fault in [StoreFault::AnyRefused, StoreFault::AnyLost] {
-        let mut at = 0;
-        while erase_two_with_fault(fault, at).await {
-            at += 1;
-        }
-        assert!(at > 5, "an erasure has more steps than {at}");
+        with_each_put(async |at| erase_two_with_fault(fault, at).await).await;
     }
 }
 
