@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use arrow::{
     array::{AsArray, BooleanArray, RecordBatch},
-    compute::{concat_batches, filter_record_batch},
+    compute::{SortOptions, concat_batches, filter_record_batch},
     datatypes::SchemaRef,
 };
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use datafusion::{
     common::Result,
     datasource::{memory::MemorySourceConfig, source::DataSourceExec},
     logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType},
+    physical_expr::{LexOrdering, PhysicalSortExpr, expressions::col},
     physical_plan::ExecutionPlan,
     scalar::ScalarValue,
 };
@@ -30,6 +31,8 @@ use crate::{
     scan::{DomainScan, Label},
     table::{DomainTable, external},
 };
+
+const ASCENDING: SortOptions = SortOptions { descending: false, nulls_first: false };
 
 /// The newest readings of a domain for one question of somebody with a grant.
 #[derive(Debug)]
@@ -49,7 +52,7 @@ impl TableProvider for LatestTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        self.domain.supports_filters_pushdown(filters)
+        Ok(filters.iter().map(|filter| pushed_down(filter)).collect())
     }
 
     async fn scan(
@@ -62,12 +65,9 @@ impl TableProvider for LatestTable {
         let meeting = self.domain.meet().await.map_err(external)?;
         let tenants = self.tenants(filters);
         let rows = self.newest(&meeting, tenants.as_ref()).await.map_err(external)?;
-        let columns = self.schema();
-        let inner = DataSourceExec::from_data_source(MemorySourceConfig::try_new(
-            &[vec![rows]],
-            columns,
-            projection.cloned(),
-        )?);
+        let source = MemorySourceConfig::try_new(&[vec![rows]], self.schema(), projection.cloned())?
+            .try_with_sort_information(orders(&self.schema(), tenants.as_ref())?)?;
+        let inner = DataSourceExec::from_data_source(source);
         let name = format!("{}{LATEST}", self.domain.table.name());
         let label = Label { table: name, ..self.domain.label(&meeting) };
         Ok(Arc::new(DomainScan::new(label, inner, Vec::new())))
@@ -120,6 +120,24 @@ impl LatestTable {
         let rows = tenants.iter().map(|tenant| latest.of_tenant(tenant));
         Ok(concat_batches(&columns, &rows.collect::<std::result::Result<Vec<_>, _>>()?)?)
     }
+}
+
+/// Whether the rows of a scan need this filter once more.
+fn pushed_down(filter: &Expr) -> TableProviderFilterPushDown {
+    match (filter, tenants_of(filter)) {
+        // Nothing else becomes of it before it comes to the scan; a list may become a chain of them.
+        (Expr::BinaryExpr(_), Some(_)) => TableProviderFilterPushDown::Exact,
+        _ => TableProviderFilterPushDown::Inexact,
+    }
+}
+
+/// How the rows of these tenants are sorted.
+fn orders(columns: &SchemaRef, tenants: Option<&BTreeSet<String>>) -> Result<Vec<LexOrdering>> {
+    let [tenant, device] = [col("tenant", columns)?, col("device", columns)?]
+        .map(|column| PhysicalSortExpr::new(column, ASCENDING));
+    let of_one = tenants.is_some_and(|tenants| tenants.len() == 1).then(|| vec![device.clone()]);
+    let orders = [Some(vec![tenant, device]), of_one];
+    Ok(orders.into_iter().flatten().filter_map(LexOrdering::new).collect())
 }
 
 /// The tenants that a filter lets through, where it is about nothing else: `tenant = 'a'`, `tenant IN (…)`.

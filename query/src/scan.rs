@@ -1,7 +1,8 @@
 //! The scan of a domain: one leaf of the plan, which shows nothing of what lies below it.
 //!
 //! Files, tail and the filter on tenants are plans of their own inside. The engine cannot look in, so it
-//! can neither move the filter nor count rows past it, and EXPLAIN shows no paths and no numbers of others.
+//! can neither move the filter nor count rows past it, and EXPLAIN shows no paths and no numbers of others. It is told
+//! how rows are sorted, and no more.
 
 use std::{fmt, sync::Arc};
 
@@ -43,8 +44,9 @@ impl DomainScan {
     /// Hides a plan, which may read sealed files, behind a label.
     pub fn new(label: Label, inner: Arc<dyn ExecutionPlan>, sealed: Vec<Arc<Sealed>>) -> DomainScan {
         let partitions = inner.output_partitioning().partition_count();
+        let orders = inner.equivalence_properties().oeq_class().iter().cloned();
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(inner.schema()),
+            EquivalenceProperties::new_with_orderings(inner.schema(), orders),
             Partitioning::UnknownPartitioning(partitions),
             EmissionType::Incremental,
             Boundedness::Bounded,
