@@ -22,7 +22,7 @@ use crate::{
     effort::{Effort, LongThreads},
     pipelines::movable,
     places::Places,
-    session::{Session, Sessions},
+    session::{Plan, Session, Sessions},
     table::Tables,
 };
 
@@ -96,7 +96,7 @@ impl Query {
         let started = Started::at_place(&self.shared, grant).await?;
         let plan = async {
             let statement = self.shared.sessions.read(sql)?;
-            let plan = async |known: &Known| {
+            let plan = async |known: &Arc<Known>| {
                 let session = self.session(known, grant, rows)?;
                 if matches!(rows, Rows::Version(_)) {
                     session.check_one_table(&statement)?;
@@ -106,7 +106,7 @@ impl Query {
             let known = self.shared.catalog.tables().await?;
             match plan(&known).await {
                 // A table or a column that it names may have come since.
-                Err(Error::Sql { .. }) => plan(&*self.shared.catalog.tables_again().await?).await,
+                Err(Error::Sql { .. }) => plan(&self.shared.catalog.tables_again().await?).await,
                 planned => planned,
             }
         };
@@ -154,7 +154,7 @@ impl Query {
         let started = Started::at_place(&self.shared, grant).await?;
         let plan = async {
             let known = self.known(table).await?;
-            build(self.session(&known, grant, rows)?.table(name).await?)
+            self.session(&known, grant, rows)?.plan_on(name, build).await
         };
         let plan = started.in_time(plan).await?;
         started.answer(plan).await
@@ -173,14 +173,14 @@ impl Query {
         Err(Error::NotFound(format!("there is no table `{table}`; there are {}", names.join(", "))))
     }
 
-    fn session(&self, known: &Known, grant: &Grant, rows: Rows) -> Result<Session, Error> {
+    fn session(&self, known: &Arc<Known>, grant: &Grant, rows: Rows) -> Result<Session, Error> {
         let tables = Tables {
             lake: self.shared.catalog.lake().clone(),
             tail: self.shared.tail.clone().filter(|_| rows == Rows::LakeAndTail),
             version: if let Rows::Version(version) = rows { Some(version) } else { None },
             grant: grant.clone(),
         };
-        self.shared.sessions.session(&tables, known)
+        self.shared.sessions.session(tables, known)
     }
 }
 
@@ -208,9 +208,8 @@ impl Started {
     }
 
     /// Runs a plan until its first rows are there, so that most mistakes show before anything is answered.
-    async fn answer(self, plan: DataFrame) -> Result<Answer, Error> {
-        let context = Arc::new(plan.task_ctx());
-        let plan = self.in_time(async { Ok(plan.create_physical_plan().await?) }).await?;
+    async fn answer(self, plan: Plan) -> Result<Answer, Error> {
+        let (plan, context) = self.in_time(plan.physical()).await?;
         let batches = execute_stream(movable(plan, &self.effort)?, context)?;
         let schema = batches.schema();
         let mut batches = self.limited(batches).fuse().boxed();

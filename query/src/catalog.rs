@@ -1,7 +1,7 @@
 //! The tables that there are: the lake's domains and the dead letters, looked up again from time to time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, RwLock},
     time::{Duration, Instant},
 };
@@ -47,6 +47,8 @@ pub struct Known {
     pub domains: Domains,
     /// All tables by name, the dead letters among them.
     pub tables: BTreeMap<String, Arc<LakeTable>>,
+    /// The names that SQL knows: the tables, and the newest readings of each domain.
+    pub names: BTreeSet<String>,
 }
 
 /// One table's columns, and what is known of its newest snapshot.
@@ -67,14 +69,6 @@ pub struct Meeting {
     pub snapshot: Option<Arc<Snapshot>>,
     /// What no file of it holds.
     pub tail: Beyond,
-}
-
-impl Known {
-    /// The names that SQL knows: the tables, and the newest readings of each domain.
-    pub fn names(&self) -> impl Iterator<Item = String> {
-        let latest = self.domains.iter().map(|domain| format!("{}{LATEST}", domain.name()));
-        self.tables.keys().cloned().chain(latest)
-    }
 }
 
 impl Catalog {
@@ -142,8 +136,10 @@ impl Catalog {
             };
             (name, table)
         });
-        let tables = tables.collect();
-        Known { domains, tables }
+        let tables: BTreeMap<String, Arc<LakeTable>> = tables.collect();
+        let latest = domains.iter().map(|domain| format!("{}{LATEST}", domain.name()));
+        let names = tables.keys().cloned().chain(latest).collect();
+        Known { domains, tables, names }
     }
 }
 

@@ -56,6 +56,7 @@ pub mod remote_tail;
 mod rule;
 mod runs;
 mod scan;
+mod schema;
 mod session;
 mod statement;
 mod table;

@@ -1,19 +1,18 @@
 //! A session for each question, which holds only what the grant allows and can change nothing.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use datafusion::{
-    catalog::{
-        CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
-        MemorySchemaProvider, SchemaProvider, TableProvider,
-    },
+    catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList},
     common::TableReference,
     dataframe::DataFrame,
     execution::{
-        FunctionRegistry, SessionState, SessionStateBuilder,
+        FunctionRegistry, SessionState, SessionStateBuilder, TaskContext,
         memory_pool::FairSpillPool,
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
+    logical_expr::LogicalPlan,
+    physical_plan::ExecutionPlan,
     prelude::{SQLOptions, SessionConfig, SessionContext},
     sql::parser::Statement,
 };
@@ -21,16 +20,16 @@ use zeugma_lake::Lake;
 
 use crate::{
     Config, Error,
-    catalog::{Known, LATEST},
+    catalog::Known,
     date_trunc::{DATE_TRUNC, date_trunc},
     in_front::{Call, InFront},
-    latest_table::LatestTable,
     left_side::LEFT_SIDES,
     long_texts::{LONG_LISTS, LONG_TEXTS, long_text},
     memory::OfOne,
     runs::RULES,
+    schema::Schema,
     statement,
-    table::{DomainTable, Tables, store_url},
+    table::{Tables, store_url},
     table_at::{TABLE_AT, TableAt},
     wildcard,
 };
@@ -81,29 +80,19 @@ impl Sessions {
     }
 
     /// A session that holds the known tables, cut to the grant.
-    pub fn session(&self, tables: &Tables, known: &Known) -> Result<Session, Error> {
-        let schema = MemorySchemaProvider::new();
-        for (name, table) in &known.tables {
-            let domain = || DomainTable { of: tables.clone(), table: table.clone() };
-            schema.register_table(name.clone(), Arc::new(domain()) as Arc<dyn TableProvider>)?;
-            if known.domains.get(name).is_some() {
-                let latest = Arc::new(LatestTable { domain: domain() });
-                schema.register_table(format!("{name}{LATEST}"), latest)?;
-            }
-        }
+    pub fn session(&self, tables: Tables, known: &Arc<Known>) -> Result<Session, Error> {
+        let schema = Arc::new(Schema { of: tables.clone(), known: known.clone() });
         let catalog = MemoryCatalogProvider::new();
-        catalog.register_schema(SCHEMA, Arc::new(schema))?;
+        catalog.register_schema(SCHEMA, schema)?;
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
-        let state = SessionStateBuilder::new_from_existing(self.template.clone())
-            .with_catalog_list(Arc::new(catalogs))
-            .with_runtime_env(self.runtime_of_one());
-        let mut state = state.build();
+        // A copy: to build one registers all functions again, which takes as long as to plan a short question.
+        let mut state = self.template.clone();
+        state.register_catalog_list(Arc::new(catalogs));
         // `now()` is this moment for the whole question, and known before any file is chosen.
         state.mark_start_execution();
-        let at = TableAt { of: tables.clone(), tables: known.tables.clone() };
-        state.register_udtf(TABLE_AT, Arc::new(at));
-        Ok(Session { state, tables: known.names().collect() })
+        state.register_udtf(TABLE_AT, Arc::new(TableAt { of: tables, known: known.clone() }));
+        Ok(Session { state, runtime: self.runtime_of_one(), known: known.clone() })
     }
 
     /// What questions share, with a limit of its own to one's memory.
@@ -118,29 +107,43 @@ impl Sessions {
 /// One question's session.
 pub struct Session {
     state: SessionState,
-    tables: BTreeSet<String>,
+    runtime: Arc<RuntimeEnv>,
+    known: Arc<Known>,
+}
+
+/// What a question asks, and the session in which it does.
+pub struct Plan {
+    state: SessionState,
+    runtime: Arc<RuntimeEnv>,
+    logical: LogicalPlan,
 }
 
 impl Session {
     /// Plans a question that came as text.
-    pub async fn plan(&self, statement: &Statement) -> Result<DataFrame, Error> {
+    pub async fn plan(self, statement: &Statement) -> Result<Plan, Error> {
         let mut shown = statement.clone();
-        wildcard::hide_date(&mut shown, &self.tables);
+        wildcard::hide_date(&mut shown, &self.known.names);
         let planned = self.state.statement_to_plan(shown).await;
-        let plan = planned.map_err(|error| self.explain(error.into(), statement))?;
+        let logical = planned.map_err(|error| self.explain(error.into(), statement))?;
         let options =
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         options
-            .verify_plan(&plan)
+            .verify_plan(&logical)
             .map_err(|_| Error::ReadOnly("a statement that makes or changes something".into()))?;
-        Ok(DataFrame::new(self.state.clone(), plan))
+        Ok(Plan { state: self.state, runtime: self.runtime, logical })
     }
 
-    /// A table of ours, to build a question on without any text.
-    pub async fn table(&self, name: &str) -> Result<DataFrame, Error> {
+    /// Plans a question that is built on a table of ours, without any text.
+    pub async fn plan_on(
+        self,
+        name: &str,
+        build: impl FnOnce(DataFrame) -> Result<DataFrame, Error>,
+    ) -> Result<Plan, Error> {
         // Quoted names are taken as they are: nothing of a name is ever parsed.
         let reference = TableReference::full(CATALOG, SCHEMA, name);
-        Ok(SessionContext::new_with_state(self.state.clone()).table(reference).await?)
+        let table = SessionContext::new_with_state(self.state).table(reference).await?;
+        let (state, logical) = build(table)?.into_parts();
+        Ok(Plan { state, runtime: self.runtime, logical })
     }
 
     /// A table that a question names and that this session does not have.
@@ -149,7 +152,7 @@ impl Session {
         let in_ours = |schema: Option<&str>| schema.is_none_or(|schema| schema == SCHEMA);
         let unknown = |found: &&TableReference| {
             in_ours(found.schema())
-                && !self.tables.contains(found.table())
+                && !self.known.names.contains(found.table())
                 && !is_function(&self.state, found.table())
         };
         references.iter().find(unknown).map(|found| found.table().to_owned())
@@ -173,12 +176,21 @@ impl Session {
     fn explain(&self, error: Error, statement: &Statement) -> Error {
         match (error, self.unknown_name(statement)) {
             (Error::Sql { place, .. }, Some(unknown)) => {
-                let known: Vec<&str> = self.tables.iter().map(String::as_str).collect();
+                let known: Vec<&str> = self.known.names.iter().map(String::as_str).collect();
                 let message = format!("there is no table `{unknown}`; there are {}", known.join(", "));
                 Error::Sql { message, place }
             }
             (error, _) => error,
         }
+    }
+}
+
+impl Plan {
+    /// How it is answered, and with what.
+    pub async fn physical(&self) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), Error> {
+        let plan = self.state.create_physical_plan(&self.logical).await?;
+        let context = TaskContext::from(&self.state).with_runtime(self.runtime.clone());
+        Ok((plan, Arc::new(context)))
     }
 }
 

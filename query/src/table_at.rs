@@ -1,6 +1,6 @@
 //! `table_at('fleet', 17)` in SQL: a table as it was at a version, as the lake keeps it for a while.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use datafusion::{
     catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider},
@@ -10,7 +10,7 @@ use datafusion::{
 };
 
 use crate::{
-    catalog::LakeTable,
+    catalog::Known,
     table::{DomainTable, Tables},
 };
 
@@ -23,7 +23,7 @@ pub struct TableAt {
     /// What the tables of the question have in common.
     pub of: Tables,
     /// The tables there are.
-    pub tables: BTreeMap<String, Arc<LakeTable>>,
+    pub known: Arc<Known>,
 }
 
 impl TableFunctionImpl for TableAt {
@@ -38,8 +38,8 @@ impl TableFunctionImpl for TableAt {
             }
             _ => return Err(wanted()),
         };
-        let Some(table) = self.tables.get(name) else {
-            let names: Vec<&str> = self.tables.keys().map(String::as_str).collect();
+        let Some(table) = self.known.tables.get(name) else {
+            let names: Vec<&str> = self.known.tables.keys().map(String::as_str).collect();
             let message = format!("there is no table `{name}`; there are {}", names.join(", "));
             return Err(DataFusionError::Plan(message));
         };
