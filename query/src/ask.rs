@@ -22,12 +22,13 @@ use crate::{
     effort::{Effort, LongThreads},
     pipelines::movable,
     places::Places,
+    plans::{Asked, Plans},
     session::{Plan, Session, Sessions},
     table::Tables,
 };
 
 /// Which rows a question is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Rows {
     /// Everything accepted, committed or not.
     #[default]
@@ -49,6 +50,7 @@ struct Shared {
     catalog: Catalog,
     tail: Option<Arc<dyn Tail>>,
     sessions: Sessions,
+    plans: Plans,
     config: Config,
     places: Arc<Places>,
     long_threads: Arc<LongThreads>,
@@ -72,7 +74,8 @@ impl Query {
         let threads =
             threads.map_err(|error| Error::Internal(format!("no threads can be started: {error}")))?;
         let long_threads = Arc::new(threads);
-        let shared = Shared { catalog: Catalog::new(lake), tail, sessions, config, places, long_threads };
+        let (catalog, plans) = (Catalog::new(lake), Plans::new());
+        let shared = Shared { catalog, tail, sessions, plans, config, places, long_threads };
         Ok(Query { shared: Arc::new(shared) })
     }
 
@@ -94,24 +97,36 @@ impl Query {
     /// Answers SQL.
     pub async fn ask(&self, grant: &Grant, rows: Rows, sql: &str) -> Result<Answer, Error> {
         let started = Started::at_place(&self.shared, grant).await?;
-        let plan = async {
-            let statement = self.shared.sessions.read(sql)?;
-            let plan = async |known: &Arc<Known>| {
-                let session = self.session(known, grant, rows)?;
-                if matches!(rows, Rows::Version(_)) {
-                    session.check_one_table(&statement)?;
-                }
-                session.plan(&statement).await
-            };
-            let known = self.shared.catalog.tables().await?;
-            match plan(&known).await {
-                // A table or a column that it names may have come since.
-                Err(Error::Sql { .. }) => plan(&self.shared.catalog.tables_again().await?).await,
-                planned => planned,
-            }
-        };
-        let plan = started.in_time(plan).await?;
+        let asked = Asked { sql: sql.to_owned(), grant: grant.clone(), rows };
+        let plan = started.in_time(self.plan(asked)).await?;
         started.answer(plan).await
+    }
+
+    async fn plan(&self, asked: Asked) -> Result<Plan, Error> {
+        let Shared { sessions, catalog, plans, .. } = &*self.shared;
+        let known = catalog.tables().await?;
+        if let Some(plan) = plans.get(&asked, &known) {
+            return Ok(self.session(&known, &asked.grant, asked.rows)?.plan_again(plan));
+        }
+        let statement = sessions.read(&asked.sql)?;
+        let plan = async |known: &Arc<Known>| {
+            let session = self.session(known, &asked.grant, asked.rows)?;
+            if matches!(asked.rows, Rows::Version(_)) {
+                session.check_one_table(&statement)?;
+            }
+            session.plan(&statement).await
+        };
+        let (known, plan) = match plan(&known).await {
+            // A table or a column that it names may have come since.
+            Err(Error::Sql { .. }) => {
+                let known = catalog.tables_again().await?;
+                let plan = plan(&known).await?;
+                (known, plan)
+            }
+            planned => (known, planned?),
+        };
+        plans.keep(asked, &known, plan.logical());
+        Ok(plan)
     }
 
     /// Answers a question about the newest readings of a domain that is put together without text.

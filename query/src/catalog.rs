@@ -107,6 +107,8 @@ impl Catalog {
         }
         let before = before.map(|(_, known)| known);
         let known = match (self.lake.domains().await, before) {
+            // What hangs on it, as plans do, is still good.
+            (Ok(domains), Some(before)) if before.domains == domains => before,
             (Ok(domains), before) => Arc::new(self.known_of(domains, before.as_deref())),
             // Questions about known tables still have answers from files that are cached below us.
             (Err(error), Some(before)) => {

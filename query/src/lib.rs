@@ -11,7 +11,8 @@
 //!              |
 //!            catalog ---- the tables there are
 //!              |
-//!            session ---- only those tables, only reading: statement, wildcard, table_at; memory; in_front: date_trunc, long_texts
+//!            session ---- only those tables (schema), only reading: statement, wildcard, table_at; memory; in_front: date_trunc, long_texts
+//!              |           plans: what a question means that was asked before
 //!              |
 //!            table ------ snapshot and tail, joined at the seam: prune, reach, pieces, files, scan; latest_table: one row a device
 //!              |
@@ -49,6 +50,7 @@ mod memory;
 mod pieces;
 mod pipelines;
 mod places;
+mod plans;
 mod problem;
 mod prune;
 mod reach;

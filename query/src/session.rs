@@ -130,7 +130,12 @@ impl Session {
         options
             .verify_plan(&logical)
             .map_err(|_| Error::ReadOnly("a statement that makes or changes something".into()))?;
-        Ok(Plan { state: self.state, runtime: self.runtime, logical })
+        Ok(self.plan_again(logical))
+    }
+
+    /// The plan of a question whose meaning is known.
+    pub fn plan_again(self, logical: LogicalPlan) -> Plan {
+        Plan { state: self.state, runtime: self.runtime, logical }
     }
 
     /// Plans a question that is built on a table of ours, without any text.
@@ -186,6 +191,11 @@ impl Session {
 }
 
 impl Plan {
+    /// What it means.
+    pub fn logical(&self) -> &LogicalPlan {
+        &self.logical
+    }
+
     /// How it is answered, and with what.
     pub async fn physical(&self) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), Error> {
         let plan = self.state.create_physical_plan(&self.logical).await?;

@@ -4,6 +4,7 @@ mod again;
 mod latest;
 mod limits;
 mod planning;
+mod plans;
 mod read_only;
 mod seam;
 mod tenants;

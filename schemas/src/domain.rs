@@ -19,7 +19,7 @@ pub const BUILTIN: [&str; 5] = [
 ];
 
 /// Every version of one domain's schema, and the columns of its table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Domain {
     versions: Vec<Arc<Schema>>,
     columns: SchemaRef,
@@ -81,7 +81,7 @@ impl Domain {
 }
 
 /// The domains a program knows, by name.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Domains(BTreeMap<String, Arc<Domain>>);
 
 impl Domains {
