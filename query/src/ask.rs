@@ -105,8 +105,8 @@ impl Query {
     async fn plan(&self, asked: Asked) -> Result<Plan, Error> {
         let Shared { sessions, catalog, plans, .. } = &*self.shared;
         let known = catalog.tables().await?;
-        if let Some(plan) = plans.get(&asked, &known) {
-            return Ok(self.session(&known, &asked.grant, asked.rows)?.plan_again(plan));
+        if let Some(meaning) = plans.get(&asked, &known) {
+            return Ok(self.session(&known, &asked.grant, asked.rows)?.plan_again(meaning));
         }
         let statement = sessions.read(&asked.sql)?;
         let plan = async |known: &Arc<Known>| {
@@ -125,7 +125,7 @@ impl Query {
             }
             planned => (known, planned?),
         };
-        plans.keep(asked, &known, plan.logical());
+        plans.keep(asked, &known, plan.meaning());
         Ok(plan)
     }
 

@@ -1,14 +1,14 @@
 //! What questions mean that were asked before: a dashboard asks the same ones over and over, for each of its viewers.
 //!
 //! Kept is what a text comes to before anything is known of files, rows or the time of day, all of which each question
-//! looks up for itself. It is for those who may see the same tenants, and holds as long as the lake has the same tables.
+//! looks up for itself: one without `now()` is optimised, too. It is for those who may see the same tenants, and holds as long as the lake has the same tables.
 
 use std::sync::Arc;
 
 use datafusion::{common::tree_node::TreeNodeRecursion, logical_expr::LogicalPlan};
 use quick_cache::{Weighter, sync::Cache};
 
-use crate::{Grant, Rows, catalog::Known};
+use crate::{Grant, Rows, catalog::Known, session::Meaning};
 
 /// Memory of all that is kept: some 1,300 questions.
 const BYTES_MAX: u64 = 32 << 20;
@@ -40,7 +40,7 @@ pub struct Asked {
 #[derive(Debug)]
 struct Kept {
     known: Arc<Known>,
-    plan: LogicalPlan,
+    meaning: Meaning,
 }
 
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ struct Weights;
 
 impl Weighter<Asked, Arc<Kept>> for Weights {
     fn weight(&self, asked: &Asked, kept: &Arc<Kept>) -> u64 {
-        columns(&kept.plan) * COLUMN_BYTES + asked.sql.len() as u64 * TEXT_BYTES
+        columns(kept.meaning.plan()) * COLUMN_BYTES + asked.sql.len() as u64 * TEXT_BYTES
     }
 }
 
@@ -69,14 +69,14 @@ impl Plans {
     }
 
     /// What a question means, where it is known of these tables.
-    pub fn get(&self, asked: &Asked, known: &Arc<Known>) -> Option<LogicalPlan> {
+    pub fn get(&self, asked: &Asked, known: &Arc<Known>) -> Option<Meaning> {
         let kept = self.0.get(asked)?;
-        Arc::ptr_eq(&kept.known, known).then(|| kept.plan.clone())
+        Arc::ptr_eq(&kept.known, known).then(|| kept.meaning.clone())
     }
 
     /// Keeps what a question means, in the place of what has not been asked for longer.
-    pub fn keep(&self, asked: Asked, known: &Arc<Known>, plan: &LogicalPlan) {
-        self.0.insert(asked, Arc::new(Kept { known: known.clone(), plan: plan.clone() }));
+    pub fn keep(&self, asked: Asked, known: &Arc<Known>, meaning: &Meaning) {
+        self.0.insert(asked, Arc::new(Kept { known: known.clone(), meaning: meaning.clone() }));
     }
 }
 
@@ -94,9 +94,13 @@ mod tests {
         Arc::new(Known { domains, tables, names })
     }
 
+    fn nothing() -> Meaning {
+        Meaning::Lasting(LogicalPlanBuilder::empty(true).build().unwrap())
+    }
+
     #[test]
     fn plan_is_for_the_same_text_grant_rows_and_tables() {
-        let (plans, tables, plan) = (Plans::new(), known(), LogicalPlanBuilder::empty(true).build().unwrap());
+        let (plans, tables, plan) = (Plans::new(), known(), nothing());
         let asked = |sql: &str, grant: Grant, rows: Rows| Asked { sql: sql.into(), grant, rows };
         let lamia = || Grant::tenants(["lamia"]);
         plans.keep(asked("a", lamia(), Rows::Version(1)), &tables, &plan);
@@ -113,7 +117,7 @@ mod tests {
 
     #[test]
     fn no_more_is_kept_than_there_may_be() {
-        let (plans, tables, plan) = (Plans::new(), known(), LogicalPlanBuilder::empty(true).build().unwrap());
+        let (plans, tables, plan) = (Plans::new(), known(), nothing());
         let asked = |n: usize, spaces: usize| Asked {
             sql: " ".repeat(spaces) + &n.to_string(),
             grant: Grant::All,

@@ -1,17 +1,20 @@
 //! A session for each question, which holds only what the grant allows and can change nothing.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use datafusion::{
     catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList},
-    common::TableReference,
+    common::{
+        TableReference,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
     dataframe::DataFrame,
     execution::{
         FunctionRegistry, SessionState, SessionStateBuilder, TaskContext,
         memory_pool::FairSpillPool,
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
-    logical_expr::LogicalPlan,
+    logical_expr::{Expr, LogicalPlan, Volatility},
     physical_plan::ExecutionPlan,
     prelude::{SQLOptions, SessionConfig, SessionContext},
     sql::parser::Statement,
@@ -115,7 +118,16 @@ pub struct Session {
 pub struct Plan {
     state: SessionState,
     runtime: Arc<RuntimeEnv>,
-    logical: LogicalPlan,
+    meaning: Meaning,
+}
+
+/// What a question comes to before anything is known of files and rows.
+#[derive(Debug, Clone)]
+pub enum Meaning {
+    /// The same whenever it is asked, so it is optimised already.
+    Lasting(LogicalPlan),
+    /// Something else tomorrow, as `now()` is in it.
+    OfTheMoment(LogicalPlan),
 }
 
 impl Session {
@@ -130,12 +142,16 @@ impl Session {
         options
             .verify_plan(&logical)
             .map_err(|_| Error::ReadOnly("a statement that makes or changes something".into()))?;
-        Ok(self.plan_again(logical))
+        let meaning = match is_of_the_moment(&logical)? {
+            true => Meaning::OfTheMoment(logical),
+            false => Meaning::Lasting(self.state.optimize(&logical)?),
+        };
+        Ok(self.plan_again(meaning))
     }
 
     /// The plan of a question whose meaning is known.
-    pub fn plan_again(self, logical: LogicalPlan) -> Plan {
-        Plan { state: self.state, runtime: self.runtime, logical }
+    pub fn plan_again(self, meaning: Meaning) -> Plan {
+        Plan { state: self.state, runtime: self.runtime, meaning }
     }
 
     /// Plans a question that is built on a table of ours, without any text.
@@ -148,7 +164,7 @@ impl Session {
         let reference = TableReference::full(CATALOG, SCHEMA, name);
         let table = SessionContext::new_with_state(self.state).table(reference).await?;
         let (state, logical) = build(table)?.into_parts();
-        Ok(Plan { state, runtime: self.runtime, logical })
+        Ok(Plan { state, runtime: self.runtime, meaning: Meaning::OfTheMoment(logical) })
     }
 
     /// A table that a question names and that this session does not have.
@@ -192,16 +208,44 @@ impl Session {
 
 impl Plan {
     /// What it means.
-    pub fn logical(&self) -> &LogicalPlan {
-        &self.logical
+    pub fn meaning(&self) -> &Meaning {
+        &self.meaning
     }
 
     /// How it is answered, and with what.
     pub async fn physical(&self) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), Error> {
-        let plan = self.state.create_physical_plan(&self.logical).await?;
+        let optimised = match &self.meaning {
+            Meaning::Lasting(plan) => Cow::Borrowed(plan),
+            Meaning::OfTheMoment(plan) => Cow::Owned(self.state.optimize(plan)?),
+        };
+        let plan = self.state.query_planner().create_physical_plan(&optimised, &self.state).await?;
         let context = TaskContext::from(&self.state).with_runtime(self.runtime.clone());
         Ok((plan, Arc::new(context)))
     }
+}
+
+impl Meaning {
+    /// As the engine has it.
+    pub fn plan(&self) -> &LogicalPlan {
+        match self {
+            Meaning::Lasting(plan) | Meaning::OfTheMoment(plan) => plan,
+        }
+    }
+}
+
+/// Whether a function of a plan answers other values at another time.
+fn is_of_the_moment(plan: &LogicalPlan) -> Result<bool, Error> {
+    let mut is_of_the_moment = false;
+    plan.apply_with_subqueries(|part| {
+        part.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                let Expr::ScalarFunction(call) = expr else { return Ok(TreeNodeRecursion::Continue) };
+                is_of_the_moment |= call.func.signature().volatility != Volatility::Immutable;
+                Ok(if is_of_the_moment { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            })
+        })
+    })?;
+    Ok(is_of_the_moment)
 }
 
 fn is_function(state: &SessionState, name: &str) -> bool {
