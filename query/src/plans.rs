@@ -1,7 +1,8 @@
 //! What questions mean that were asked before: a dashboard asks the same ones over and over, for each of its viewers.
 //!
 //! Kept is what a text comes to before anything is known of files, rows or the time of day, all of which each question
-//! looks up for itself: one without `now()` is optimised, too. It is for those who may see the same tenants, and holds as long as the lake has the same tables.
+//! looks up for itself; where there is no `now()` in it, it is kept optimised. It is for those who may see the same
+//! tenants, and holds as long as the lake has the same tables.
 
 use std::sync::Arc;
 

@@ -142,10 +142,7 @@ impl Session {
         options
             .verify_plan(&logical)
             .map_err(|_| Error::ReadOnly("a statement that makes or changes something".into()))?;
-        let meaning = match is_of_the_moment(&logical)? {
-            true => Meaning::OfTheMoment(logical),
-            false => Meaning::Lasting(self.state.optimize(&logical)?),
-        };
+        let meaning = Meaning::of(logical, &self.state)?;
         Ok(self.plan_again(meaning))
     }
 
@@ -164,7 +161,7 @@ impl Session {
         let reference = TableReference::full(CATALOG, SCHEMA, name);
         let table = SessionContext::new_with_state(self.state).table(reference).await?;
         let (state, logical) = build(table)?.into_parts();
-        Ok(Plan { state, runtime: self.runtime, meaning: Meaning::OfTheMoment(logical) })
+        Ok(Plan { meaning: Meaning::of(logical, &state)?, state, runtime: self.runtime })
     }
 
     /// A table that a question names and that this session does not have.
@@ -225,6 +222,13 @@ impl Plan {
 }
 
 impl Meaning {
+    fn of(plan: LogicalPlan, state: &SessionState) -> Result<Meaning, Error> {
+        Ok(match is_of_the_moment(&plan)? {
+            true => Meaning::OfTheMoment(plan),
+            false => Meaning::Lasting(state.optimize(&plan)?),
+        })
+    }
+
     /// As the engine has it.
     pub fn plan(&self) -> &LogicalPlan {
         match self {
