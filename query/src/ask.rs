@@ -24,6 +24,7 @@ use crate::{
     places::Places,
     plans::{Asked, Plans},
     session::{Plan, Session, Sessions},
+    statement,
     table::Tables,
 };
 
@@ -104,7 +105,11 @@ impl Query {
 
     async fn plan(&self, asked: Asked) -> Result<Plan, Error> {
         let Shared { sessions, catalog, plans, .. } = &*self.shared;
-        let known = catalog.tables().await?;
+        let known = match catalog.tables().await {
+            Ok(known) => known,
+            // What nobody may ask is refused whether the lake answers or not.
+            Err(error) => return Err(sessions.read(&asked.sql).err().unwrap_or(error)),
+        };
         if let Some(meaning) = plans.get(&asked, &known) {
             return Ok(self.session(&known, &asked.grant, asked.rows)?.plan_again(meaning));
         }
@@ -125,7 +130,9 @@ impl Query {
             }
             planned => (known, planned?),
         };
-        plans.keep(asked, &known, plan.meaning());
+        if statement::may_be_kept(&statement) {
+            plans.keep(asked, &known, plan.meaning());
+        }
         Ok(plan)
     }
 

@@ -4,28 +4,39 @@
 //! looks up for itself; where there is no `now()` in it, it is kept optimised. It is for those who may see the same
 //! tenants, and holds as long as the lake has the same tables.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use datafusion::{common::tree_node::TreeNodeRecursion, logical_expr::LogicalPlan};
-use quick_cache::{Weighter, sync::Cache};
+use datafusion::{
+    common::tree_node::{TreeNode, TreeNodeRecursion},
+    logical_expr::{Expr, LogicalPlan},
+};
+use quick_cache::{Weighter, unsync::Cache};
 
 use crate::{Grant, Rows, catalog::Known, session::Meaning};
 
-/// Memory of all that is kept: some 1,300 questions.
+/// Memory of all that is kept: some 1,000 questions.
 const BYTES_MAX: u64 = 32 << 20;
 
 /// What a question of a dashboard counts for; it takes about half of that.
-const BYTES_OF_ONE: u64 = 24 << 10;
+const BYTES_OF_ONE: u64 = 32 << 10;
 
-/// Memory of a column of a part of a plan: its name, its type and how it comes about.
+/// Memory of a column of a part of a plan, and of a part of an expression besides what it holds.
 const COLUMN_BYTES: u64 = 256;
+const EXPRESSION_BYTES: u64 = 320;
 
-/// Memory of what the text says, for each of its bytes: of a list of numbers it is 45.
-const TEXT_BYTES: u64 = 64;
+/// Memory of a tenant of a grant besides its name.
+const TENANT_BYTES: u64 = 48;
 
 /// What is known of questions.
 #[derive(Debug)]
-pub struct Plans(Cache<Asked, Arc<Kept>, Weights>);
+pub struct Plans(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// The tables of all that is kept.
+    known: Option<Arc<Known>>,
+    kept: Cache<Asked, Kept, Weights>,
+}
 
 /// Who asks what.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -38,54 +49,81 @@ pub struct Asked {
     pub rows: Rows,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Kept {
-    known: Arc<Known>,
-    meaning: Meaning,
+    meaning: Arc<Meaning>,
+    bytes: u64,
 }
 
 #[derive(Debug, Clone)]
 struct Weights;
 
-impl Weighter<Asked, Arc<Kept>> for Weights {
-    fn weight(&self, asked: &Asked, kept: &Arc<Kept>) -> u64 {
-        columns(kept.meaning.plan()) * COLUMN_BYTES + asked.sql.len() as u64 * TEXT_BYTES
+impl Weighter<Asked, Kept> for Weights {
+    fn weight(&self, _asked: &Asked, kept: &Kept) -> u64 {
+        kept.bytes
     }
-}
-
-/// The columns of all parts of a plan together.
-fn columns(plan: &LogicalPlan) -> u64 {
-    let mut columns = 0;
-    let _ = plan.apply_with_subqueries(|part| {
-        columns += part.schema().fields().len() as u64;
-        Ok(TreeNodeRecursion::Continue)
-    });
-    columns
 }
 
 impl Plans {
     /// Nothing is known yet.
     pub fn new() -> Plans {
-        Plans(Cache::with_weighter((BYTES_MAX / BYTES_OF_ONE) as usize, BYTES_MAX, Weights))
+        let kept = Cache::with_weighter((BYTES_MAX / BYTES_OF_ONE) as usize, BYTES_MAX, Weights);
+        Plans(Mutex::new(Inner { known: None, kept }))
     }
 
     /// What a question means, where it is known of these tables.
-    pub fn get(&self, asked: &Asked, known: &Arc<Known>) -> Option<Meaning> {
-        let kept = self.0.get(asked)?;
-        Arc::ptr_eq(&kept.known, known).then(|| kept.meaning.clone())
+    pub fn get(&self, asked: &Asked, known: &Arc<Known>) -> Option<Arc<Meaning>> {
+        let inner = self.lock();
+        let is_of_these = inner.known.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, known));
+        inner.kept.get(asked).filter(|_| is_of_these).map(|kept| kept.meaning.clone())
     }
 
-    /// Keeps what a question means, in the place of what has not been asked for longer.
-    pub fn keep(&self, asked: Asked, known: &Arc<Known>, meaning: &Meaning) {
-        self.0.insert(asked, Arc::new(Kept { known: known.clone(), meaning: meaning.clone() }));
+    /// Keeps what a question means, in the place of what has not been asked for longer, and of all that is of tables as
+    /// they were before.
+    pub fn keep(&self, asked: Asked, known: &Arc<Known>, meaning: &Arc<Meaning>) {
+        let kept = Kept { meaning: meaning.clone(), bytes: bytes(&asked, meaning.plan()) };
+        let mut inner = self.lock();
+        if !inner.known.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, known)) {
+            inner.kept.clear();
+            inner.known = Some(known.clone());
+        }
+        inner.kept.insert(asked, kept);
     }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// About the memory of a question's text, grant and plan: rather too much than too little.
+fn bytes(asked: &Asked, plan: &LogicalPlan) -> u64 {
+    let (mut tables, mut columns, mut expressions, mut literals) = (0, 0, 0, 0);
+    let _ = plan.apply_with_subqueries(|part| {
+        tables += u64::from(matches!(part, LogicalPlan::TableScan(_)));
+        columns += part.schema().fields().len() as u64;
+        part.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                expressions += 1;
+                if let Expr::Literal(value, _) = expr {
+                    literals += value.size() as u64;
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    let grant = match &asked.grant {
+        Grant::All => 0,
+        Grant::Tenants(tenants) => tenants.iter().map(|tenant| tenant.len() as u64 + TENANT_BYTES).sum(),
+    };
+    let text = asked.sql.len() as u64;
+    text + (1 + tables) * grant + columns * COLUMN_BYTES + expressions * EXPRESSION_BYTES + literals
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use datafusion::logical_expr::LogicalPlanBuilder;
+    use datafusion::logical_expr::{LogicalPlanBuilder, lit};
     use zeugma_schemas::domain::Domains;
 
     use super::*;
@@ -95,8 +133,8 @@ mod tests {
         Arc::new(Known { domains, tables, names })
     }
 
-    fn nothing() -> Meaning {
-        Meaning::Lasting(LogicalPlanBuilder::empty(true).build().unwrap())
+    fn nothing() -> Arc<Meaning> {
+        Arc::new(Meaning::Lasting(LogicalPlanBuilder::empty(true).build().unwrap()))
     }
 
     #[test]
@@ -112,25 +150,35 @@ mod tests {
         assert!(!is_known(&asked("a", Grant::tenants(["lamia", "volos"]), Rows::Version(1)), &tables));
         assert!(!is_known(&asked("a", lamia(), Rows::Version(2)), &tables));
         assert!(!is_known(&asked("a", lamia(), Rows::Lake), &tables));
-        // Looked up again, and something has changed.
-        assert!(!is_known(&asked("a", lamia(), Rows::Version(1)), &known()));
+        // Looked up again, and something has changed: nothing of the tables before is kept.
+        let grown = known();
+        assert!(!is_known(&asked("a", lamia(), Rows::Version(1)), &grown));
+        plans.keep(asked("b", lamia(), Rows::Lake), &grown, &plan);
+        assert!(!is_known(&asked("a", lamia(), Rows::Version(1)), &tables));
+        assert_eq!((Arc::strong_count(&tables), plans.lock().kept.len()), (1, 1));
     }
 
     #[test]
     fn no_more_is_kept_than_there_may_be() {
-        let (plans, tables, plan) = (Plans::new(), known(), nothing());
-        let asked = |n: usize, spaces: usize| Asked {
-            sql: " ".repeat(spaces) + &n.to_string(),
-            grant: Grant::All,
-            rows: Rows::default(),
+        let (plans, tables) = (Plans::new(), known());
+        let asked = |n: usize, grant: Grant| Asked { sql: n.to_string(), grant, rows: Rows::default() };
+        let with_text = |length: usize| {
+            let text = lit("a".repeat(length));
+            let plan = LogicalPlanBuilder::empty(true).project([text]).unwrap().build().unwrap();
+            Arc::new(Meaning::Lasting(plan))
         };
         for n in 0..10_000 {
-            plans.keep(asked(n, 100), &tables, &plan);
-            assert!(plans.0.weight() <= BYTES_MAX);
+            plans.keep(asked(n, Grant::All), &tables, &with_text(10_000));
+            assert!(plans.lock().kept.weight() <= BYTES_MAX);
         }
-        assert!(plans.get(&asked(9_999, 100), &tables).is_some());
-        plans.keep(asked(0, 1 << 20), &tables, &plan);
-        assert!(plans.get(&asked(0, 1 << 20), &tables).is_none(), "it is larger than all may be");
-        assert!(plans.get(&asked(9_999, 100), &tables).is_some(), "and takes the place of none");
+        let count = plans.lock().kept.len();
+        assert!((2_000..3_355).contains(&count), "{count}");
+        // What is larger than all may be is not kept, and takes the place of none.
+        let many = Grant::tenants((0..1_000_000).map(|n| n.to_string()));
+        for (grant, length) in [(Grant::All, 40 << 20), (many, 1)] {
+            plans.keep(asked(10_000, grant.clone()), &tables, &with_text(length));
+            assert!(plans.get(&asked(10_000, grant), &tables).is_none());
+            assert_eq!(plans.lock().kept.len(), count);
+        }
     }
 }

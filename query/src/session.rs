@@ -118,7 +118,7 @@ pub struct Session {
 pub struct Plan {
     state: SessionState,
     runtime: Arc<RuntimeEnv>,
-    meaning: Meaning,
+    meaning: Arc<Meaning>,
 }
 
 /// What a question comes to before anything is known of files and rows.
@@ -143,11 +143,11 @@ impl Session {
             .verify_plan(&logical)
             .map_err(|_| Error::ReadOnly("a statement that makes or changes something".into()))?;
         let meaning = Meaning::of(logical, &self.state)?;
-        Ok(self.plan_again(meaning))
+        Ok(self.plan_again(Arc::new(meaning)))
     }
 
     /// The plan of a question whose meaning is known.
-    pub fn plan_again(self, meaning: Meaning) -> Plan {
+    pub fn plan_again(self, meaning: Arc<Meaning>) -> Plan {
         Plan { state: self.state, runtime: self.runtime, meaning }
     }
 
@@ -161,7 +161,7 @@ impl Session {
         let reference = TableReference::full(CATALOG, SCHEMA, name);
         let table = SessionContext::new_with_state(self.state).table(reference).await?;
         let (state, logical) = build(table)?.into_parts();
-        Ok(Plan { meaning: Meaning::of(logical, &state)?, state, runtime: self.runtime })
+        Ok(Plan { meaning: Arc::new(Meaning::of(logical, &state)?), state, runtime: self.runtime })
     }
 
     /// A table that a question names and that this session does not have.
@@ -205,13 +205,13 @@ impl Session {
 
 impl Plan {
     /// What it means.
-    pub fn meaning(&self) -> &Meaning {
+    pub fn meaning(&self) -> &Arc<Meaning> {
         &self.meaning
     }
 
     /// How it is answered, and with what.
     pub async fn physical(&self) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), Error> {
-        let optimised = match &self.meaning {
+        let optimised = match &*self.meaning {
             Meaning::Lasting(plan) => Cow::Borrowed(plan),
             Meaning::OfTheMoment(plan) => Cow::Owned(self.state.optimize(plan)?),
         };

@@ -7,7 +7,7 @@ use datafusion::{
     sql::{
         parser::Statement,
         sqlparser::{
-            ast::{ObjectName, ObjectNamePart, Query, Statement as Plain, Visit, Visitor},
+            ast::{ObjectName, ObjectNamePart, Query, Statement as Plain, TableFactor, Visit, Visitor},
             dialect::GenericDialect,
             keywords::Keyword,
             tokenizer::{Token, Tokenizer},
@@ -135,6 +135,32 @@ fn check_asks(statement: &Statement) -> Result<(), Error> {
 
 fn first_word(text: &str) -> String {
     text.split_whitespace().next().unwrap_or("this").to_owned()
+}
+
+/// Whether a question's plan is the same when it is asked again. The engine works out what table functions are given,
+/// `now()` too, while it plans; and of an EXPLAIN it keeps all that it tells.
+pub fn may_be_kept(statement: &Statement) -> bool {
+    match statement {
+        Statement::Statement(plain) => {
+            matches!(plain.as_ref(), Plain::Query(_)) && plain.visit(&mut NoTableFunctions).is_continue()
+        }
+        _ => false,
+    }
+}
+
+struct NoTableFunctions;
+
+impl Visitor for NoTableFunctions {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        match factor {
+            TableFactor::Table { args: None, .. }
+            | TableFactor::Derived { .. }
+            | TableFactor::NestedJoin { .. } => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    }
 }
 
 /// How many tables a question names, and how many it does with those of each `WITH` wherever that is used.

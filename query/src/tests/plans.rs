@@ -25,6 +25,8 @@ async fn now_is_the_moment_of_each_question() {
         "SELECT arrow_cast(now(), 'Int64')",
         "SELECT (SELECT arrow_cast(now(), 'Int64'))",
         "SELECT max(n) FROM (SELECT arrow_cast(now(), 'Int64') AS n) AS moments",
+        "SELECT arrow_cast(max(value), 'Int64') FROM generate_series(now() - INTERVAL '1 minute', now(), \
+         INTERVAL '1 second')",
     ] {
         let first = number(&query, &Grant::All, sql).await;
         let second = number(&query, &Grant::All, sql).await;
