@@ -14,10 +14,10 @@ use quick_cache::{Weighter, unsync::Cache};
 
 use crate::{Grant, Rows, catalog::Known, session::Meaning};
 
-/// Memory of all that is kept: some 1,000 questions.
+/// Memory of all that is kept: of a thousand questions, if each counts for as much as is expected.
 const BYTES_MAX: u64 = 32 << 20;
 
-/// What a question of a dashboard counts for; it takes about half of that.
+/// What a question of a dashboard is expected to count for; those measured took 10 to 15 kB.
 const BYTES_OF_ONE: u64 = 32 << 10;
 
 /// Memory of a column of a part of a plan, and of a part of an expression besides what it holds.
@@ -74,8 +74,7 @@ impl Plans {
     /// What a question means, where it is known of these tables.
     pub fn get(&self, asked: &Asked, known: &Arc<Known>) -> Option<Arc<Meaning>> {
         let inner = self.lock();
-        let is_of_these = inner.known.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, known));
-        inner.kept.get(asked).filter(|_| is_of_these).map(|kept| kept.meaning.clone())
+        inner.kept.get(asked).filter(|_| inner.is_of(known)).map(|kept| kept.meaning.clone())
     }
 
     /// Keeps what a question means, in the place of what has not been asked for longer, and of all that is of tables as
@@ -83,7 +82,7 @@ impl Plans {
     pub fn keep(&self, asked: Asked, known: &Arc<Known>, meaning: &Arc<Meaning>) {
         let kept = Kept { meaning: meaning.clone(), bytes: bytes(&asked, meaning.plan()) };
         let mut inner = self.lock();
-        if !inner.known.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, known)) {
+        if !inner.is_of(known) {
             inner.kept.clear();
             inner.known = Some(known.clone());
         }
@@ -92,6 +91,12 @@ impl Plans {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn is_of(&self, known: &Arc<Known>) -> bool {
+        self.known.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, known))
     }
 }
 
